@@ -1,0 +1,24 @@
+//! The kernel's side: loading, pinning, taking over and attaching the programs, and writing the maps. The only
+//! module that sees aya.
+
+use crate::diff::Op;
+
+/// What `app` needs of the maps. The kernel's maps implement it; so do the tests' maps in memory, with and without
+/// failures.
+pub trait Tables {
+    /// Carries out one operation.
+    ///
+    /// # Errors
+    /// The map's name, the operation and the kernel's error. The caller keeps the service dirty and plans anew.
+    fn execute(&mut self, op: &Op) -> Result<(), TableError>;
+}
+
+/// A map operation that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("map {map}: {operation} failed: {source}")]
+pub struct TableError {
+    pub map: &'static str,
+    pub operation: String,
+    #[source]
+    pub source: std::io::Error,
+}

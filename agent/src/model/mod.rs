@@ -1,0 +1,21 @@
+//! Services and EndpointSlices as plain values. Kubernetes types are read once, in `from_resource`.
+
+mod endpoint_slice;
+mod index;
+mod service;
+mod service_cidr;
+
+pub use endpoint_slice::{Endpoint, EndpointSlice, SliceKey, SlicePort};
+pub use index::Index;
+pub use service::{Policy, Protocol, Service, ServiceKey, ServicePort};
+pub use service_cidr::ServiceCidr;
+
+/// A resource that cannot be understood: which field, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Malformed {
+    /// Path of the field, as in `spec.ports[0].port`.
+    pub field: String,
+    /// What is wrong and how to mend it.
+    pub problem: String,
+}

@@ -1,0 +1,85 @@
+//! A Service, with only the parts that decide where traffic goes.
+
+use std::{fmt, net::IpAddr};
+
+use ipnet::IpNet;
+use millrace_common::address::protocol;
+
+/// Namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey {
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// `internalTrafficPolicy` and `externalTrafficPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Policy {
+    #[default]
+    Cluster,
+    Local,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// IANA number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => protocol::TCP,
+            Self::Udp => protocol::UDP,
+            Self::Sctp => protocol::SCTP,
+        }
+    }
+
+    /// As Kubernetes writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServicePort {
+    /// Empty when the Service has one unnamed port.
+    pub name: Box<str>,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// 0: none.
+    pub node_port: u16,
+}
+
+/// A Service that a service proxy serves (headless ones, ExternalName and those of another proxy never get here).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub key: ServiceKey,
+    /// Seconds since 1970 when it was created, 0 if unknown: of two Services that claim one frontend, the older wins.
+    pub created: i64,
+    pub cluster_ips: Box<[IpAddr]>,
+    pub external_ips: Box<[IpAddr]>,
+    /// `status.loadBalancer.ingress[].ip` with ipMode VIP (or none).
+    pub load_balancer_vips: Box<[IpAddr]>,
+    pub source_ranges: Box<[IpNet]>,
+    pub ports: Box<[ServicePort]>,
+    pub internal_policy: Policy,
+    pub external_policy: Policy,
+    /// `sessionAffinity: ClientIP`: seconds that an idle client is remembered.
+    pub affinity_seconds: Option<u32>,
+}

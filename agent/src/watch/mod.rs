@@ -1,0 +1,37 @@
+//! Where objects come from: an API server or a directory of manifests. Each source turns what it sees into
+//! [`Change`]s; nothing behind this module knows which source it was.
+
+use std::fmt;
+
+use crate::model::{EndpointSlice, Service, ServiceCidr, ServiceKey, SliceKey};
+
+/// One thing a source says. A source that lists anew sends the deletes for what it no longer finds, and only after a
+/// list that was complete: a slow or failed list deletes nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// `None`: the Service is gone (or is no longer ours to serve).
+    Service(ServiceKey, Option<Box<Service>>),
+    /// `None`: the EndpointSlice is gone.
+    EndpointSlice(SliceKey, Option<Box<EndpointSlice>>),
+    /// `None`: the ServiceCIDR object is gone.
+    ServiceCidr(Box<str>, Option<ServiceCidr>),
+    /// An object or a file that makes no sense. What was known of it before stays in force.
+    Rejected(Rejection),
+    /// The source has said everything that it knew at its start. Sent once.
+    Synced,
+}
+
+/// A bad object, by name, with what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// `Service shop/cart`, or a file's path.
+    pub object: String,
+    /// What is wrong and how to mend it.
+    pub reason: String,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.reason)
+    }
+}

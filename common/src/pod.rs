@@ -1,0 +1,44 @@
+//! Says to aya that the ABI's values may be copied as bytes.
+
+use aya::Pod;
+
+use crate::{
+    address::{Addr4, Addr6},
+    affinity::{AffinityKey, AffinityValue},
+    backend::Slot,
+    flow::{Flow, Tuple},
+    fragment::{FragmentKey, FragmentPorts},
+    frontend::{FrontendKey, FrontendValue},
+    service::{ServiceName, ServiceRecord},
+    socket::{Datagrams, Translation},
+};
+
+macro_rules! pod {
+    ($($type:ty),+ $(,)?) => {
+        // SAFETY: each is `repr(C)` of integers with its padding spelled out (the sizes are asserted beside the
+        // types), so every byte is initialised.
+        $(unsafe impl Pod for $type {})+
+    };
+}
+
+pod!(
+    FrontendKey<Addr4>,
+    FrontendKey<Addr6>,
+    FrontendValue,
+    ServiceRecord,
+    ServiceName,
+    Slot<Addr4>,
+    Slot<Addr6>,
+    Tuple<Addr4>,
+    Tuple<Addr6>,
+    Flow<Addr4>,
+    Flow<Addr6>,
+    AffinityKey<Addr4>,
+    AffinityKey<Addr6>,
+    AffinityValue,
+    FragmentKey<Addr4>,
+    FragmentKey<Addr6>,
+    FragmentPorts,
+    Translation,
+    Datagrams,
+);

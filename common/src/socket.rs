@@ -1,0 +1,36 @@
+//! What a socket remembers: it lives in the socket's storage and dies with it.
+
+use crate::address::{Addr6, Port};
+
+/// A frontend that the application named and the backend it talks to instead. IPv4 addresses are stored mapped
+/// (`::ffff:a.b.c.d`), so that one form serves IPv4, IPv6 and IPv4-mapped sockets.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Translation {
+    pub frontend: Addr6,
+    pub backend: Addr6,
+    pub frontend_port: Port,
+    pub backend_port: Port,
+    /// Index of the service record.
+    pub service: u32,
+    pub backend_id: u32,
+    /// Epoch of the backend when it was chosen; 0 marks an empty entry (epochs start at 1).
+    pub epoch: u32,
+}
+
+/// Value of DATAGRAMS: a UDP socket's sticky choices, one per frontend, the oldest replaced.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Datagrams {
+    pub translations: [Translation; Self::ENTRIES],
+    /// Entry to replace next.
+    pub next: u32,
+}
+
+impl Datagrams {
+    /// Frontends that one UDP socket talks to at a time without choosing anew (a power of two).
+    pub const ENTRIES: usize = 4;
+}
+
+const _: () = assert!(size_of::<Translation>() == 48);
+const _: () = assert!(size_of::<Datagrams>() == 196);

@@ -1,0 +1,77 @@
+//! Every way a packet or a socket call can end, by name. STATS has a counter for each.
+
+macro_rules! verdicts {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Index into STATS.
+        #[repr(u32)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Verdict { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Verdict {
+            /// All of them, in the order of STATS.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The label an operator reads in `stats` and in `/metrics`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One sentence on what happened.
+            #[must_use]
+            pub const fn describe(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii_start(),)+ }
+            }
+        }
+    };
+}
+
+verdicts! {
+    /// A socket call was sent to a backend.
+    SocketTranslated = "socket_translated",
+    /// A socket's reply or peer name was given its frontend back.
+    SocketReversed = "socket_reversed",
+    /// A socket call was refused: the service has no endpoint, or not this port.
+    SocketRejected = "socket_rejected",
+    /// A socket call was left alone so that the per-packet path decides (affinity, source ranges, a drop).
+    SocketLeftToPackets = "socket_left_to_packets",
+    /// A packet of a known flow was sent to its backend.
+    PacketForwarded = "packet_forwarded",
+    /// A packet began a flow.
+    PacketNewFlow = "packet_new_flow",
+    /// A packet of a known flow was sent to another backend, since the old one no longer serves.
+    PacketMoved = "packet_moved",
+    /// A reply was given its frontend back.
+    PacketReversed = "packet_reversed",
+    /// An ICMP error was translated with the header that it quotes.
+    IcmpErrorTranslated = "icmp_error_translated",
+    /// A packet was refused with a TCP reset.
+    RejectedReset = "rejected_reset",
+    /// A packet was refused with an ICMP error.
+    RejectedUnreachable = "rejected_unreachable",
+    /// A packet that is refused, without the answer: the answers are rate limited, or none may be sent.
+    RejectedSilently = "rejected_silently",
+    /// A packet was dropped: the policy is Local and no endpoint is local.
+    DropNoLocalEndpoint = "drop_no_local_endpoint",
+    /// A packet was dropped: an address of the service range that no service has.
+    DropNoSuchService = "drop_no_such_service",
+    /// A packet was dropped: the tail of a fragmented datagram whose head was not seen.
+    DropFragmentWithoutHead = "drop_fragment_without_head",
+    /// A packet to a service was dropped: its headers make no sense.
+    DropMalformed = "drop_malformed",
+    /// A new flow was refused: the connection table is full.
+    DropTableFull = "drop_table_full",
+    /// A packet was dropped: the kernel refused to rewrite it.
+    DropRewriteFailed = "drop_rewrite_failed",
+    /// A TCP segment to a service, no SYN, of no known flow: it went on untouched.
+    PassUnknownSegment = "pass_unknown_segment",
+    /// A slot of another service was read. Must be 0.
+    BugForeignSlot = "bug_foreign_slot",
+    /// A slot or record index beyond its map was read. Must be 0.
+    BugBeyondMap = "bug_beyond_map",
+}
+
+/// Entries of STATS: room for verdicts to come without a new layout.
+pub const STATS_ENTRIES: u32 = 64;
+
+const _: () = assert!(Verdict::ALL.len() <= STATS_ENTRIES as usize);
