@@ -1,1 +1,67 @@
-fn main() {}
+//! millrace's eBPF programs. Entry points are three lines: they name a hook, call the stage that serves it, and
+//! return its verdict. What a program does stands in the module of that stage.
+#![no_std]
+#![no_main]
+
+mod choose;
+mod config;
+mod family;
+mod maps;
+mod socket;
+mod stats;
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+
+use crate::socket::{CONNECT, SENDMSG};
+
+#[cgroup_sock_addr(connect4)]
+fn mr_connect4(ctx: SockAddrContext) -> i32 {
+    socket::outgoing4::<CONNECT>(&ctx)
+}
+
+#[cgroup_sock_addr(connect6)]
+fn mr_connect6(ctx: SockAddrContext) -> i32 {
+    socket::outgoing6::<CONNECT>(&ctx)
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+fn mr_sendmsg4(ctx: SockAddrContext) -> i32 {
+    socket::outgoing4::<SENDMSG>(&ctx)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+fn mr_sendmsg6(ctx: SockAddrContext) -> i32 {
+    socket::outgoing6::<SENDMSG>(&ctx)
+}
+
+#[cgroup_sock_addr(recvmsg4)]
+fn mr_recvmsg4(ctx: SockAddrContext) -> i32 {
+    socket::reverse4(&ctx)
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+fn mr_recvmsg6(ctx: SockAddrContext) -> i32 {
+    socket::reverse6(&ctx)
+}
+
+#[cgroup_sock_addr(getpeername4)]
+fn mr_getpeername4(ctx: SockAddrContext) -> i32 {
+    socket::reverse4(&ctx)
+}
+
+#[cgroup_sock_addr(getpeername6)]
+fn mr_getpeername6(ctx: SockAddrContext) -> i32 {
+    socket::reverse6(&ctx)
+}
+
+/// The verifier proves that no program panics; the compiler asks for this all the same.
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Helpers such as `bpf_redirect` are for programs under a GPL-compatible licence.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

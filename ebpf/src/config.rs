@@ -1,0 +1,53 @@
+//! What the agent fixes when it loads the programs: constants to the verifier, which drops the branches not taken.
+
+use millrace_common::address::{Addr4, Addr6};
+
+/// Cookie of the host's network namespace: sockets in it belong to the node, all others to pods.
+#[unsafe(no_mangle)]
+static HOST_NETNS_COOKIE: u64 = 0;
+
+/// 1: the socket hooks translate the TCP connections of pods. 0: only the host's.
+#[unsafe(no_mangle)]
+static SOCKET_LB: u32 = 1;
+
+/// 1: the socket hooks translate the UDP datagrams of pods too (nodes whose veths are not ours).
+#[unsafe(no_mangle)]
+static SOCKET_LB_UDP: u32 = 0;
+
+/// The node's addresses: the client's address of whatever the host itself sends. Zero: none in this family.
+#[unsafe(no_mangle)]
+static NODE_ADDRESS_V4: Addr4 = [0];
+#[unsafe(no_mangle)]
+static NODE_ADDRESS_V6: Addr6 = [0; 4];
+
+macro_rules! read {
+    ($name:ident) => {
+        // SAFETY: a static of this object; volatile, since the loader rewrites it after compilation.
+        unsafe { core::ptr::read_volatile(&raw const $name) }
+    };
+}
+
+#[inline(always)]
+pub(crate) fn host_netns_cookie() -> u64 {
+    read!(HOST_NETNS_COOKIE)
+}
+
+#[inline(always)]
+pub(crate) fn socket_lb_for_pods() -> bool {
+    read!(SOCKET_LB) == 1
+}
+
+#[inline(always)]
+pub(crate) fn socket_lb_udp_for_pods() -> bool {
+    read!(SOCKET_LB_UDP) == 1
+}
+
+#[inline(always)]
+pub(crate) fn node_address_v4() -> Addr4 {
+    read!(NODE_ADDRESS_V4)
+}
+
+#[inline(always)]
+pub(crate) fn node_address_v6() -> Addr6 {
+    read!(NODE_ADDRESS_V6)
+}

@@ -1,0 +1,71 @@
+//! The maps, as `millrace_common::maps` describes them. A test compares the object with that table.
+
+use aya_ebpf::{
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+};
+use millrace_common::{
+    address::{Addr4, Addr6},
+    affinity::{AffinityKey, AffinityValue},
+    backend::{BackendState, Slot},
+    flow::{Flow, Tuple},
+    fragment::{FragmentKey, FragmentPorts},
+    frontend::{FrontendKey, FrontendValue},
+    maps::{
+        AFFINITY, BACKENDS as BACKEND_IDS, FLOWS, FRAGMENTS, FRONTENDS, MMAPABLE, NEW_FLOWS, NO_PREALLOC,
+        SERVICE_CIDRS, SERVICES as RECORDS, SLOTS,
+    },
+    service::{ServiceName, ServiceRecord},
+    socket::{Datagrams, Translation},
+    verdict::STATS_ENTRIES,
+};
+
+#[map]
+pub(crate) static FRONTENDS_V4: HashMap<FrontendKey<Addr4>, FrontendValue> = HashMap::with_max_entries(FRONTENDS, 0);
+#[map]
+pub(crate) static FRONTENDS_V6: HashMap<FrontendKey<Addr6>, FrontendValue> = HashMap::with_max_entries(FRONTENDS, 0);
+#[map]
+pub(crate) static SERVICES: Array<ServiceRecord> = Array::with_max_entries(RECORDS, MMAPABLE);
+/// For people: no program reads it.
+#[map]
+static NAMES: Array<ServiceName> = Array::with_max_entries(RECORDS, MMAPABLE);
+#[map]
+pub(crate) static SLOTS_V4: Array<Slot<Addr4>> = Array::with_max_entries(SLOTS, MMAPABLE);
+#[map]
+pub(crate) static SLOTS_V6: Array<Slot<Addr6>> = Array::with_max_entries(SLOTS, MMAPABLE);
+#[map]
+pub(crate) static BACKENDS: Array<BackendState> = Array::with_max_entries(BACKEND_IDS, MMAPABLE);
+#[map]
+pub(crate) static CT_V4: HashMap<Tuple<Addr4>, Flow<Addr4>> = HashMap::with_max_entries(FLOWS, 0);
+#[map]
+pub(crate) static CT_V6: HashMap<Tuple<Addr6>, Flow<Addr6>> = HashMap::with_max_entries(FLOWS, 0);
+#[map]
+pub(crate) static CT_NEW_V4: LruHashMap<Tuple<Addr4>, Flow<Addr4>> = LruHashMap::with_max_entries(NEW_FLOWS, 0);
+#[map]
+pub(crate) static CT_NEW_V6: LruHashMap<Tuple<Addr6>, Flow<Addr6>> = LruHashMap::with_max_entries(NEW_FLOWS, 0);
+#[map]
+pub(crate) static AFFINITY_V4: LruHashMap<AffinityKey<Addr4>, AffinityValue> =
+    LruHashMap::with_max_entries(AFFINITY, 0);
+#[map]
+pub(crate) static AFFINITY_V6: LruHashMap<AffinityKey<Addr6>, AffinityValue> =
+    LruHashMap::with_max_entries(AFFINITY, 0);
+#[map]
+pub(crate) static FRAGMENTS_V4: LruHashMap<FragmentKey<Addr4>, FragmentPorts> =
+    LruHashMap::with_max_entries(FRAGMENTS, 0);
+#[map]
+pub(crate) static FRAGMENTS_V6: LruHashMap<FragmentKey<Addr6>, FragmentPorts> =
+    LruHashMap::with_max_entries(FRAGMENTS, 0);
+#[map]
+pub(crate) static SERVICE_CIDRS_V4: LpmTrie<Addr4, u32> = LpmTrie::with_max_entries(SERVICE_CIDRS, NO_PREALLOC);
+#[map]
+pub(crate) static SERVICE_CIDRS_V6: LpmTrie<Addr6, u32> = LpmTrie::with_max_entries(SERVICE_CIDRS, NO_PREALLOC);
+#[map]
+pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STATS_ENTRIES, 0);
+
+/// A TCP socket's frontend: what getpeername() answers.
+#[btf_map]
+pub(crate) static SOCKETS: SkStorage<Translation> = SkStorage::new();
+/// A UDP socket's sticky choices.
+#[btf_map]
+pub(crate) static DATAGRAMS: SkStorage<Datagrams> = SkStorage::new();
