@@ -2,11 +2,13 @@
 
 mod endpoint_slice;
 mod index;
+mod node;
 mod service;
 mod service_cidr;
 
 pub use endpoint_slice::{Endpoint, EndpointSlice, SliceKey, SlicePort};
 pub use index::Index;
+pub use node::Node;
 pub use service::{Policy, Protocol, Service, ServiceKey, ServicePort};
 pub use service_cidr::ServiceCidr;
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::model::{EndpointSlice, Service, ServiceCidr, ServiceKey, SliceKey};
+use crate::model::{EndpointSlice, Node, Service, ServiceCidr, ServiceKey, SliceKey};
 
 /// One thing a source says. A source that lists anew sends the deletes for what it no longer finds, and only after a
 /// list that was complete: a slow or failed list deletes nothing.
@@ -15,6 +15,8 @@ pub enum Change {
     EndpointSlice(SliceKey, Option<Box<EndpointSlice>>),
     /// `None`: the ServiceCIDR object is gone.
     ServiceCidr(Box<str>, Option<ServiceCidr>),
+    /// The node that the agent runs on, from sources that know it. `None`: its object is gone.
+    Node(Option<Box<Node>>),
     /// An object or a file that makes no sense. What was known of it before stays in force.
     Rejected(Rejection),
     /// The source has said everything that it knew at its start. Sent once.
