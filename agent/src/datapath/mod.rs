@@ -1,6 +1,10 @@
 //! The kernel's side: loading, pinning, taking over and attaching the programs, and writing the maps. The only
 //! module that sees aya.
 
+mod object;
+
+pub use object::object;
+
 use crate::diff::Op;
 
 /// What `app` needs of the maps. The kernel's maps implement it; so do the tests' maps in memory, with and without
