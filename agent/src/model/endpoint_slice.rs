@@ -1,14 +1,23 @@
 //! An EndpointSlice, with only the parts that decide where traffic goes.
 
-use std::{fmt, net::IpAddr};
+mod from_resource;
+
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::{Protocol, ServiceKey};
 
 /// Namespace and name of the slice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SliceKey {
-    pub namespace: Box<str>,
-    pub name: Box<str>,
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl SliceKey {
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
 }
 
 impl fmt::Display for SliceKey {
@@ -30,14 +39,15 @@ pub struct SlicePort {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     pub address: IpAddr,
-    pub node: Option<Box<str>>,
+    /// `nodeName`
+    pub node: Option<Arc<str>>,
     pub ready: bool,
     pub serving: bool,
     pub terminating: bool,
     /// `hints.forZones`
-    pub zones: Box<[Box<str>]>,
+    pub zones: Box<[Arc<str>]>,
     /// `hints.forNodes`
-    pub nodes: Box<[Box<str>]>,
+    pub nodes: Box<[Arc<str>]>,
 }
 
 /// All its endpoints are of one family.
@@ -50,4 +60,12 @@ pub struct EndpointSlice {
     pub endpoints: Box<[Endpoint]>,
     /// `endpoints.kubernetes.io/last-change-trigger-time`, milliseconds since 1970.
     pub triggered: Option<i64>,
+}
+
+impl EndpointSlice {
+    /// True when traffic goes where it went before: only the trigger time may differ.
+    #[must_use]
+    pub fn decides_like(&self, other: &Self) -> bool {
+        self.service == other.service && self.ports == other.ports && self.endpoints == other.endpoints
+    }
 }

@@ -1,5 +1,168 @@
-//! What is known of the cluster: Services, their slices, the service ranges.
+//! What is known of the cluster: Services, their slices, the service ranges. The work of a change is proportional to
+//! the change.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+
+use super::{EndpointSlice, Node, Service, ServiceCidr, ServiceKey, SliceKey};
+use crate::watch::Change;
 
 /// Applied to by changes, asked by `lb`.
 #[derive(Debug, Default)]
-pub struct Index {}
+pub struct Index {
+    services: HashMap<ServiceKey, Entry>,
+    /// Which Service a slice belonged to when it was last seen.
+    slices: HashMap<SliceKey, ServiceKey>,
+    cidrs: BTreeMap<Box<str>, ServiceCidr>,
+    node: Option<Box<Node>>,
+    /// Node and zone names: each is kept once, whatever the number of endpoints that bear it.
+    names: HashSet<Arc<str>>,
+}
+
+/// A Service and the slices that name it; either may come first.
+#[derive(Debug, Default)]
+struct Entry {
+    service: Option<Box<Service>>,
+    /// Sorted by key, so that what is decided from them does not depend on the order of arrival.
+    slices: Vec<EndpointSlice>,
+}
+
+/// What must be decided anew after a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    pub services: BTreeSet<ServiceKey>,
+    /// The service ranges have changed.
+    pub cidrs: bool,
+    /// This node's own object has changed.
+    pub node: bool,
+}
+
+impl Index {
+    /// Takes in what a source says; an object that has not changed makes nothing dirty.
+    pub fn apply(&mut self, change: Change) -> Dirty {
+        let mut dirty = Dirty::default();
+        match change {
+            Change::Service(key, service) => {
+                if self.put_service(&key, service) {
+                    dirty.services.insert(key);
+                }
+            }
+            Change::EndpointSlice(key, slice) => self.put_slice(&key, slice, &mut dirty.services),
+            Change::ServiceCidr(name, cidr) => {
+                let before = self.cidrs();
+                match cidr {
+                    Some(cidr) => self.cidrs.insert(name, cidr),
+                    None => self.cidrs.remove(&name),
+                };
+                dirty.cidrs = before != self.cidrs();
+            }
+            Change::Node(node) => {
+                dirty.node = self.node != node;
+                self.node = node;
+            }
+            Change::Rejected(_) | Change::Synced => {}
+        }
+        dirty
+    }
+
+    /// `None`: there is no such Service (its slices may be there).
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        self.services.get(key)?.service.as_deref()
+    }
+
+    /// The slices of a Service, sorted by key.
+    #[must_use]
+    pub fn slices(&self, key: &ServiceKey) -> &[EndpointSlice] {
+        self.services.get(key).map_or(&[], |entry| &entry.slices)
+    }
+
+    /// The Services that exist, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values().filter_map(|entry| entry.service.as_deref())
+    }
+
+    /// All ranges of all ServiceCIDR objects.
+    #[must_use]
+    pub fn cidrs(&self) -> BTreeSet<IpNet> {
+        self.cidrs.values().flat_map(|cidr| cidr.cidrs.iter().copied()).collect()
+    }
+
+    /// The node that the agent runs on, where a source knows it.
+    #[must_use]
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_deref()
+    }
+
+    fn put_service(&mut self, key: &ServiceKey, service: Option<Box<Service>>) -> bool {
+        if service.is_none() && !self.services.contains_key(key) {
+            return false;
+        }
+        let entry = self.services.entry(key.clone()).or_default();
+        let changed = entry.service != service;
+        entry.service = service;
+        self.forget_if_empty(key);
+        changed
+    }
+
+    fn put_slice(&mut self, key: &SliceKey, slice: Option<Box<EndpointSlice>>, dirty: &mut BTreeSet<ServiceKey>) {
+        let before = self.slices.get(key).cloned();
+        // A slice whose label moved to another Service leaves the first.
+        if let Some(owner) = before.filter(|owner| slice.as_ref().is_none_or(|slice| slice.service != *owner)) {
+            self.slices.remove(key);
+            if let Some(entry) = self.services.get_mut(&owner)
+                && let Ok(at) = entry.slices.binary_search_by(|slice| slice.key.cmp(key))
+            {
+                entry.slices.remove(at);
+            }
+            self.forget_if_empty(&owner);
+            dirty.insert(owner);
+        }
+        let Some(mut slice) = slice else { return };
+        self.share_names(&mut slice);
+        let owner = slice.service.clone();
+        let entry = self.services.entry(owner.clone()).or_default();
+        match entry.slices.binary_search_by(|known| known.key.cmp(key)) {
+            Ok(at) if entry.slices[at].decides_like(&slice) => {
+                entry.slices[at] = *slice;
+                return;
+            }
+            Ok(at) => entry.slices[at] = *slice,
+            Err(at) => {
+                // Most Services have one slice: no room for more is kept.
+                entry.slices.reserve_exact(1);
+                entry.slices.insert(at, *slice);
+                self.slices.insert(key.clone(), owner.clone());
+            }
+        }
+        dirty.insert(owner);
+    }
+
+    fn forget_if_empty(&mut self, key: &ServiceKey) {
+        if self.services.get(key).is_some_and(|entry| entry.service.is_none() && entry.slices.is_empty()) {
+            self.services.remove(key);
+        }
+    }
+
+    /// Replaces equal names by one shared string.
+    fn share_names(&mut self, slice: &mut EndpointSlice) {
+        // Names of nodes that are long gone pile up otherwise; amortised, the sweep costs nothing.
+        if self.names.len() == self.names.capacity() {
+            self.names.retain(|name| Arc::strong_count(name) > 1);
+        }
+        for endpoint in &mut slice.endpoints {
+            for name in endpoint.node.iter_mut().chain(&mut endpoint.zones).chain(&mut endpoint.nodes) {
+                match self.names.get(name) {
+                    Some(shared) => *name = Arc::clone(shared),
+                    None => {
+                        self.names.insert(Arc::clone(name));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,13 +1,15 @@
 //! Services and EndpointSlices as plain values. Kubernetes types are read once, in `from_resource`.
 
+mod address;
 mod endpoint_slice;
 mod index;
 mod node;
+mod ours;
 mod service;
 mod service_cidr;
 
 pub use endpoint_slice::{Endpoint, EndpointSlice, SliceKey, SlicePort};
-pub use index::Index;
+pub use index::{Dirty, Index};
 pub use node::Node;
 pub use service::{Policy, Protocol, Service, ServiceKey, ServicePort};
 pub use service_cidr::ServiceCidr;
@@ -20,4 +22,18 @@ pub struct Malformed {
     pub field: String,
     /// What is wrong and how to mend it.
     pub problem: String,
+}
+
+impl Malformed {
+    fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// What could be understood of an object, and the parts of it that could not: these are left out, and each is worth a
+/// rejection that names the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed<T> {
+    pub value: T,
+    pub problems: Vec<Malformed>,
 }

@@ -1,15 +1,26 @@
 //! A Service, with only the parts that decide where traffic goes.
 
-use std::{fmt, net::IpAddr};
+mod from_resource;
+
+pub(in crate::model) use from_resource::protocol;
+
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use millrace_common::address::protocol;
+use millrace_common::address::protocol as number;
 
-/// Namespace and name.
+/// Namespace and name. Shared strings: the index, the claims and the mirror of the maps all hold one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
-    pub namespace: Box<str>,
-    pub name: Box<str>,
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl ServiceKey {
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
 }
 
 impl fmt::Display for ServiceKey {
@@ -38,10 +49,16 @@ impl Protocol {
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
-            Self::Tcp => protocol::TCP,
-            Self::Udp => protocol::UDP,
-            Self::Sctp => protocol::SCTP,
+            Self::Tcp => number::TCP,
+            Self::Udp => number::UDP,
+            Self::Sctp => number::SCTP,
         }
+    }
+
+    /// `None` for a word that Kubernetes does not write.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|protocol| protocol.name() == name)
     }
 
     /// As Kubernetes writes it.
@@ -64,6 +81,14 @@ pub struct ServicePort {
     pub port: u16,
     /// 0: none.
     pub node_port: u16,
+}
+
+impl ServicePort {
+    /// What tells this port from the Service's others of its protocol: its name, or its number where it has none.
+    #[must_use]
+    pub fn label(&self) -> Box<str> {
+        if self.name.is_empty() { self.port.to_string().into() } else { self.name.clone() }
+    }
 }
 
 /// A Service that a service proxy serves (headless ones, ExternalName and those of another proxy never get here).

@@ -1,5 +1,7 @@
 //! A ServiceCIDR (networking.k8s.io/v1): ranges that ClusterIPs are taken from.
 
+mod from_resource;
+
 use ipnet::IpNet;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
