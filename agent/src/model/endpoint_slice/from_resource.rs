@@ -59,7 +59,7 @@ impl EndpointSlice {
             triggered: (metadata.annotations.as_ref())
                 .and_then(|annotations| annotations.get(TRIGGER_TIME))
                 .and_then(|time| time.parse::<k8s_openapi::jiff::Timestamp>().ok())
-                .map(|time| time.as_millisecond()),
+                .map(k8s_openapi::jiff::Timestamp::as_millisecond),
         };
         Ok(Some(Parsed { value, problems }))
     }
