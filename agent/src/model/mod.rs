@@ -37,3 +37,9 @@ pub struct Parsed<T> {
     pub value: T,
     pub problems: Vec<Malformed>,
 }
+
+impl<T> Parsed<T> {
+    pub(crate) fn map<U>(self, into: impl FnOnce(T) -> U) -> Parsed<U> {
+        Parsed { value: into(self.value), problems: self.problems }
+    }
+}

@@ -1,8 +1,22 @@
 //! Where objects come from: an API server or a directory of manifests. Each source turns what it sees into
 //! [`Change`]s; nothing behind this module knows which source it was.
 
+pub mod dir;
+mod error;
+mod health;
+pub mod kube;
+mod output;
+mod resource;
+mod source;
+
 use std::fmt;
 
+pub use self::{
+    error::WatchError,
+    health::{Counter, Health},
+    output::Output,
+    source::Source,
+};
 use crate::model::{EndpointSlice, Node, Service, ServiceCidr, ServiceKey, SliceKey};
 
 /// One thing a source says. A source that lists anew sends the deletes for what it no longer finds, and only after a

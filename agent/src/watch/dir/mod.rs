@@ -1,0 +1,205 @@
+//! `--source dir:PATH`: a directory of ordinary manifests (`*.yaml`, `*.yml`, `*.json`, in sub-directories too), and what
+//! becomes of them. No polling: the kernel tells (inotify), so PATH must be a local file system.
+
+mod document;
+mod event;
+mod files;
+mod manifest;
+mod parse;
+mod survey;
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf, absolute},
+    sync::Arc,
+};
+
+use futures::StreamExt;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use self::{
+    event::Look,
+    files::{Effects, Files},
+    parse::parse,
+    survey::{Stamp, Survey},
+};
+use super::{
+    Change, Rejection, WatchError,
+    output::{Closed, Output},
+};
+
+/// Files that are parsed at a time.
+const PARSERS: usize = 4;
+
+/// Says what the directory holds, then [`Change::Synced`], then what changes in it. Ends when nobody listens any more;
+/// dropping the future ends it too.
+///
+/// # Errors
+///
+/// Only at the start: the directory is not there, cannot be read, or cannot be watched. Later, a directory that vanishes
+/// as a whole (moved away, unmounted) leaves its objects in force until it is back; files deleted from it do not.
+pub async fn run(root: &Path, proxy_name: Option<&str>, output: Output) -> Result<(), WatchError> {
+    let root = absolute(root).map_err(|source| WatchError::Directory { path: root.to_owned(), source })?;
+    fs::read_dir(&root).map_err(|source| WatchError::Directory { path: root.clone(), source })?;
+    let (looks, mut events) = mpsc::unbounded_channel();
+    let watcher = watcher(&root, looks).map_err(|source| WatchError::Inotify { path: root.clone(), source })?;
+    let mut directory = Directory {
+        root,
+        proxy_name: proxy_name.map(Arc::from),
+        watcher,
+        files: Files::default(),
+        output,
+        missing: false,
+    };
+
+    let start = Look { path: directory.root.clone(), gone: false };
+    if directory.look(start).await.is_err() || directory.output.send(Change::Synced).await.is_err() {
+        return Ok(());
+    }
+    while let Some(look) = events.recv().await {
+        // Whatever else has happened by now: each place is looked at once.
+        let mut pending = BTreeSet::from([look]);
+        while let Ok(look) = events.try_recv() {
+            pending.insert(look);
+        }
+        for look in pending {
+            if directory.look(look).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Watches the directory that holds `root`, too: only it tells when `root` comes back.
+fn watcher(root: &Path, looks: mpsc::UnboundedSender<Look>) -> Result<RecommendedWatcher, Box<notify::Error>> {
+    let top = root.to_owned();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let look = match event {
+            Ok(event) => Look::after(&event, &top),
+            Err(error) => {
+                tracing::warn!(path = %top.display(), %error, "watching the manifests: looking at all of them again");
+                Some(Look { path: top.clone(), gone: false })
+            }
+        };
+        if let Some(look) = look {
+            // Fails only when the source has ended.
+            let _ = looks.send(look);
+        }
+    })?;
+    watcher.watch(root, RecursiveMode::NonRecursive)?;
+    if let Some(parent) = root.parent() {
+        watcher.watch(parent, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
+
+struct Directory {
+    root: PathBuf,
+    proxy_name: Option<Arc<str>>,
+    watcher: RecommendedWatcher,
+    files: Files,
+    output: Output,
+    /// The whole directory is away.
+    missing: bool,
+}
+
+impl Directory {
+    /// Brings what is known of a place up to date with what is there.
+    async fn look(&mut self, look: Look) -> Result<(), Closed> {
+        let path = look.path.as_path();
+        if path == self.root && !self.is_there().await? {
+            return Ok(());
+        }
+        if !look.gone && path.parent().is_some_and(|parent| !parent.exists()) {
+            // What holds it is gone, and has an event of its own.
+            return Ok(());
+        }
+        let watcher = &mut self.watcher;
+        let mut unwatched = Vec::new();
+        let survey = Survey::of(path, &mut |directory| {
+            if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+                unwatched.push((directory.to_owned(), io::Error::other(error)));
+            }
+        });
+        for (path, error) in survey.hidden.iter().chain(&unwatched) {
+            let reason = format!("cannot be read or watched: {error}; make it readable for the agent");
+            self.output.send(reject(path, reason)).await?;
+        }
+        let gone: Vec<_> = self.files.below(path).map(|(file, _)| Arc::clone(file)).collect();
+        for file in gone.iter().filter(|file| !survey.files.contains_key(*file) && survey.covers(file)) {
+            let effects = self.files.delete(file);
+            self.put(effects).await?;
+        }
+        // A file that an event names is read whatever its stamp: two writes may fall into one tick of the clock.
+        let named = survey.files.contains_key(path);
+        let known = |file: &Arc<Path>| self.files.below(file).next().map(|(_, stamp)| stamp);
+        let changed = survey.files.into_iter().filter(|(file, stamp)| named || known(file) != Some(*stamp)).collect();
+        self.read(changed).await
+    }
+
+    /// Whether the root is there; says so when it has vanished or is back.
+    async fn is_there(&mut self) -> Result<bool, Closed> {
+        let Err(error) = fs::read_dir(&self.root) else {
+            if std::mem::take(&mut self.missing) {
+                tracing::info!(path = %self.root.display(), "the manifest directory is back");
+            }
+            return Ok(true);
+        };
+        // Nothing below it is to be believed any more, wherever it has gone to; its return shows further up.
+        let _ = self.watcher.unwatch(&self.root);
+        for above in self.root.ancestors().skip(1) {
+            if self.watcher.watch(above, RecursiveMode::NonRecursive).is_ok() {
+                break;
+            }
+        }
+        if !std::mem::replace(&mut self.missing, true) {
+            let reason = format!("is away: {error}; its objects stay in force until it is back");
+            self.output.send(reject(&self.root, reason)).await?;
+        }
+        Ok(false)
+    }
+
+    async fn read(&mut self, changed: Vec<(Arc<Path>, Stamp)>) -> Result<(), Closed> {
+        let proxy_name = self.proxy_name.clone();
+        let mut parsed = futures::stream::iter(changed)
+            .map(|(file, stamp)| {
+                let proxy_name = proxy_name.clone();
+                spawn_blocking(move || (parse(&file, proxy_name.as_deref()), file, stamp))
+            })
+            .buffered(PARSERS);
+        while let Some(done) = parsed.next().await {
+            // The parser has panicked, or the program ends.
+            let Ok((contents, file, stamp)) = done else { continue };
+            match contents {
+                Ok(contents) => {
+                    self.output.health().other_kinds.add(contents.other_kinds);
+                    let effects = self.files.apply(&file, stamp, contents);
+                    self.put(effects).await?;
+                }
+                Err(reason) => {
+                    let change = self.files.reject(&file, stamp, reason);
+                    self.output.send(change).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, effects: Effects) -> Result<(), Closed> {
+        for change in effects.changes {
+            self.output.send(change).await?;
+        }
+        if effects.uncovered.is_empty() {
+            return Ok(());
+        }
+        let uncovered = effects.uncovered.into_iter().map(|file| (file, Stamp::default())).collect();
+        Box::pin(self.read(uncovered)).await
+    }
+}
+
+fn reject(path: &Path, reason: String) -> Change {
+    Change::Rejected(Rejection { object: path.display().to_string(), reason })
+}

@@ -1,0 +1,105 @@
+//! What the source has said of one kind, so that it can say what is gone.
+
+use std::collections::HashMap;
+
+use crate::watch::{
+    Change,
+    resource::{Object, ObjectKey, Verdict},
+};
+
+/// Keys only; the objects are elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// With the list in which each was last seen.
+    seen: HashMap<ObjectKey, u64>,
+    list: u64,
+}
+
+impl Known {
+    /// A list begins.
+    pub(super) fn begin(&mut self) {
+        self.list += 1;
+    }
+
+    /// An object is there, in a list or by an event.
+    pub(super) fn apply(&mut self, object: Object) -> Vec<Change> {
+        let Object { key, verdict } = object;
+        match verdict {
+            Verdict::Served(change, problems) => {
+                let rejected = problems.iter().map(|problem| key.reject(problem.to_string()));
+                let changes = rejected.chain([change]).collect();
+                self.seen.insert(key, self.list);
+                changes
+            }
+            Verdict::NotServed => self.delete(key).into_iter().collect(),
+            Verdict::Rejected(reason) => {
+                let change = key.reject(reason);
+                // It exists: what was known of it stays in force.
+                self.seen.entry(key).and_modify(|seen| *seen = self.list);
+                vec![change]
+            }
+        }
+    }
+
+    /// An event says that an object is gone.
+    pub(super) fn delete(&mut self, key: ObjectKey) -> Option<Change> {
+        self.seen.remove(&key).map(|_| key.delete())
+    }
+
+    /// The list was complete: what it did not have is gone.
+    pub(super) fn end(&mut self) -> Vec<Change> {
+        self.seen.extract_if(|_, seen| *seen != self.list).map(|(key, _)| key.delete()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &str, verdict: Verdict) -> Object {
+        Object { key: ObjectKey::ServiceCidr(name.into()), verdict }
+    }
+
+    fn served(name: &str) -> Object {
+        object(name, Verdict::Served(Change::Synced, Vec::new()))
+    }
+
+    fn gone(name: &str) -> Change {
+        Change::ServiceCidr(name.into(), None)
+    }
+
+    #[test]
+    fn only_a_complete_list_says_what_is_gone() {
+        let mut known = Known::default();
+        known.begin();
+        known.apply(served("a"));
+        known.apply(served("b"));
+        assert_eq!(known.end(), []);
+        // This one breaks off.
+        known.begin();
+        known.apply(served("a"));
+        known.begin();
+        known.apply(served("b"));
+        assert_eq!(known.end(), [gone("a")]);
+    }
+
+    #[test]
+    fn an_object_that_can_no_longer_be_read_is_not_gone() {
+        let mut known = Known::default();
+        known.begin();
+        known.apply(served("a"));
+        known.begin();
+        assert!(matches!(known.apply(object("a", Verdict::Rejected(String::new()))).as_slice(), [Change::Rejected(_)]));
+        assert_eq!(known.end(), []);
+        assert_eq!(known.delete(ObjectKey::ServiceCidr("a".into())), Some(gone("a")));
+    }
+
+    #[test]
+    fn an_object_that_is_no_longer_served_is_gone_and_one_that_never_was_is_not_mentioned() {
+        let mut known = Known::default();
+        assert_eq!(known.apply(object("a", Verdict::NotServed)), []);
+        known.apply(served("a"));
+        assert_eq!(known.apply(object("a", Verdict::NotServed)), [gone("a")]);
+        assert_eq!(known.delete(ObjectKey::ServiceCidr("a".into())), None);
+    }
+}
