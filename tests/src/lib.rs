@@ -1,7 +1,28 @@
 //! The harness of the tests that need a kernel: packets in and out of a program, network namespaces that make up
 //! nodes and pods, and the processes that live in them.
+//!
+//! ```text
+//! packet, test_run       one packet through one program
+//! netns, place, bpffs    what a node is made of
+//! pod, node, network     nodes that reach each other
+//! probe, client, wire    who talks in them, and what is seen on the wire
+//! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "a harness that is used wrongly should say where, at once")]
 
 pub mod packet;
 pub mod test_run;
+
+pub mod bpffs;
+pub mod netns;
+pub mod place;
+
+pub mod address;
+pub mod network;
+pub mod node;
+pub mod pod;
+
+pub mod client;
+pub mod probe;
+pub mod wire;
+
 pub mod view;

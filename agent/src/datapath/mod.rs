@@ -1,9 +1,32 @@
 //! The kernel's side: loading, pinning, taking over and attaching the programs, and writing the maps. The only
 //! module that sees aya.
 
+pub mod cgroup;
+mod cleanup;
+mod error;
+mod fate;
+pub mod grace;
+mod inspect;
+mod load;
+mod mounts;
 mod object;
+mod pins;
+mod resize;
+mod sizes;
+mod snapshot;
+mod syscall;
+mod tables;
+mod words;
 
+pub use cleanup::cleanup;
+pub use error::SetupError;
+pub use inspect::{Occupancy, Status, TrackedFlow, flows, status, verdicts};
+pub use load::{Constants, Loaded, load};
 pub use object::object;
+pub use pins::{Pins, PinsLock};
+pub use sizes::Limits;
+pub use snapshot::snapshot;
+pub use tables::KernelTables;
 
 use crate::diff::Op;
 

@@ -1,5 +1,15 @@
 //! From the index to what this node wants: pure decisions, no I/O, no clock.
 
+mod balancer;
+mod categorize;
+mod claims;
+mod port_name;
+mod ports;
 mod wanted;
 
-pub use wanted::{Family, Frontend, PortName, Set, WantedPort};
+pub use balancer::{Balancer, Conflict, Decision};
+pub use categorize::{Candidate, Categories, NodeInfo, Policies, categorize};
+pub use claims::Claims;
+pub use port_name::PortName;
+pub use ports::wanted;
+pub use wanted::{Family, Frontend, Set, WantedPort};

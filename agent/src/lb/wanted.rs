@@ -8,7 +8,8 @@ use std::{
 
 use millrace_common::{frontend::FrontendKind, service::Attributes};
 
-use crate::model::{Protocol, ServiceKey};
+use super::PortName;
+use crate::model::Protocol;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -24,25 +25,14 @@ impl Family {
             IpAddr::V6(_) => Self::V6,
         }
     }
-}
 
-/// Who owns a service record: it survives restarts in the map NAMES, as `namespace/name:port/TCP/v4`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortName {
-    pub service: ServiceKey,
-    /// The port's name, or its number where it has none.
-    pub port: Box<str>,
-    pub protocol: Protocol,
-    pub family: Family,
-}
-
-impl fmt::Display for PortName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = match self.family {
-            Family::V4 => "v4",
-            Family::V6 => "v6",
-        };
-        write!(f, "{}:{}/{}/{family}", self.service, self.port, self.protocol.name())
+    /// As it ends a record's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "v4",
+            Self::V6 => "v6",
+        }
     }
 }
 
@@ -52,6 +42,20 @@ pub struct Frontend {
     pub address: IpAddr,
     pub port: u16,
     pub protocol: Protocol,
+}
+
+impl Frontend {
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        Family::of(self.address)
+    }
+}
+
+impl fmt::Display for Frontend {
+    /// `10.96.0.10:53/UDP`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", SocketAddr::new(self.address, self.port), self.protocol.name())
+    }
 }
 
 /// The endpoints for one traffic policy.

@@ -1,0 +1,181 @@
+//! The directory on the BPF file system that outlives the agent:
+//!
+//! ```text
+//! layout-1/            an empty directory: the version of the maps' layout
+//! maps/NAME            the maps
+//! next/NAME            while maps change their size: becomes `maps` in one exchange
+//! links/NAME           the socket hooks and, where the kernel has TCX, the devices' programs
+//! ```
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use millrace_common::maps::LAYOUT_VERSION;
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use super::SetupError;
+
+const LAYOUT_PREFIX: &str = "layout-";
+
+/// Where one agent's pins are.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+/// Held while an agent (or a clean-up) owns the directory; the kernel lets go of it when the process ends.
+pub struct PinsLock {
+    _directory: Flock<File>,
+}
+
+impl Pins {
+    /// Names the directory, touches nothing.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    #[must_use]
+    pub fn maps(&self) -> PathBuf {
+        self.root.join("maps")
+    }
+
+    #[must_use]
+    pub fn next(&self) -> PathBuf {
+        self.root.join("next")
+    }
+
+    #[must_use]
+    pub fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    #[must_use]
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    #[must_use]
+    pub fn link(&self, name: &str) -> PathBuf {
+        self.links().join(name)
+    }
+
+    /// Creates what is missing and takes the lock.
+    ///
+    /// # Errors
+    /// No BPF file system there, another agent on it, or the maps of another layout.
+    pub fn open(&self) -> Result<PinsLock, SetupError> {
+        self.check_bpffs()?;
+        create_dir(&self.root)?;
+        let lock = self.lock()?;
+        self.check_layout()?;
+        for directory in [self.root.join(format!("{LAYOUT_PREFIX}{LAYOUT_VERSION}")), self.maps(), self.links()] {
+            create_dir(&directory)?;
+        }
+        Ok(lock)
+    }
+
+    /// Takes the lock of a directory that exists.
+    ///
+    /// # Errors
+    /// When another process holds it.
+    pub fn lock(&self) -> Result<PinsLock, SetupError> {
+        let directory = File::open(&self.root).map_err(at(&self.root, "open"))?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(directory) => Ok(PinsLock { _directory: directory }),
+            Err((_, nix::Error::EWOULDBLOCK)) => Err(SetupError::Locked { path: self.root.clone() }),
+            Err((_, errno)) => Err(at(&self.root, "flock")(errno.into())),
+        }
+    }
+
+    /// For those who only read: is there anything of this layout?
+    ///
+    /// # Errors
+    /// Nothing pinned, or another layout.
+    pub fn check_readable(&self) -> Result<(), SetupError> {
+        if !self.map("SERVICES").exists() {
+            return Err(SetupError::NothingPinned { path: self.root.clone() });
+        }
+        self.check_layout()
+    }
+
+    /// The nearest directory that exists tells which file system the path is on.
+    fn check_bpffs(&self) -> Result<(), SetupError> {
+        let existing = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let kind = statfs(existing).map_err(|errno| at(existing, "statfs")(errno.into()))?.filesystem_type();
+        if kind == BPF_FS_MAGIC {
+            return Ok(());
+        }
+        let default = Path::new("/sys/fs/bpf");
+        let mount_point = if self.root.starts_with(default) { default } else { &self.root };
+        Err(SetupError::NoBpffs { path: self.root.clone(), mount_point: mount_point.to_owned() })
+    }
+
+    fn check_layout(&self) -> Result<(), SetupError> {
+        let other = |found: &str| SetupError::OtherLayout {
+            path: self.root.clone(),
+            found: found.to_owned(),
+            ours: LAYOUT_VERSION,
+        };
+        let mut marked = false;
+        for name in entries(&self.root)? {
+            if let Some(version) = name.strip_prefix(LAYOUT_PREFIX) {
+                if version != LAYOUT_VERSION.to_string() {
+                    return Err(other(version));
+                }
+                marked = true;
+            }
+        }
+        if !marked && self.maps().is_dir() && !entries(&self.maps())?.is_empty() {
+            Err(other("unknown"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Names in a directory; none when there is no directory.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn entries(directory: &Path) -> Result<Vec<String>, SetupError> {
+    let read = match fs::read_dir(directory) {
+        Ok(read) => read,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(at(directory, "read")(error)),
+    };
+    read.map(|entry| Ok(entry.map_err(at(directory, "read"))?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// `mkdir -p` that the error speaks of.
+pub(super) fn create_dir(path: &Path) -> Result<(), SetupError> {
+    fs::create_dir_all(path).map_err(at(path, "mkdir"))
+}
+
+/// Removes a directory of pins and the pins in it; what is not there is no error.
+pub(super) fn remove_dir(path: &Path) -> Result<(), SetupError> {
+    for name in entries(path)? {
+        let pin = path.join(name);
+        fs::remove_file(&pin).map_err(at(&pin, "unlink"))?;
+    }
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path, "rmdir")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Gives an I/O error its path and operation.
+pub(super) fn at(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> SetupError {
+    let path = path.to_owned();
+    move |source| SetupError::Path { path: path.clone(), operation, source }
+}

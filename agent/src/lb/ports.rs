@@ -1,0 +1,126 @@
+//! A Service and its slices become one wanted record per port and family.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use millrace_common::{frontend::FrontendKind, service::Attributes};
+
+use super::{Candidate, Family, Frontend, NodeInfo, Policies, PortName, Set, WantedPort, categorize};
+use crate::model::{EndpointSlice, Policy, Service, ServicePort};
+
+/// What `node` should hold for `service`: each port once per family that the Service has an address in. Frontends
+/// whose address is assigned on the node are left out (NodeLocal DNSCache; an external IP that is the node's own), and
+/// so is a port that has no other.
+///
+/// `slices` in the order of their keys: it decides between two that contradict each other and are otherwise alike.
+#[must_use]
+pub fn wanted(node: &NodeInfo, service: &Service, slices: &[EndpointSlice]) -> Vec<WantedPort> {
+    let mut ports = Vec::with_capacity(service.ports.len());
+    for port in &service.ports {
+        for family in [Family::V4, Family::V6] {
+            let frontends = frontends(node, service, port, family);
+            if !frontends.is_empty() {
+                ports.push(wanted_port(node, service, port, family, frontends, slices));
+            }
+        }
+    }
+    ports
+}
+
+fn frontends(
+    node: &NodeInfo,
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+) -> BTreeMap<Frontend, FrontendKind> {
+    let mut frontends = BTreeMap::new();
+    // An address that is written twice keeps the kind that guards more: source ranges bind VIPs, not external IPs.
+    for (addresses, kind) in [
+        (&service.cluster_ips, FrontendKind::ClusterIp),
+        (&service.load_balancer_vips, FrontendKind::LoadBalancer),
+        (&service.external_ips, FrontendKind::ExternalIp),
+    ] {
+        for &address in addresses.iter().filter(|ip| Family::of(**ip) == family && !node.addresses.contains(ip)) {
+            let frontend = Frontend { address, port: port.port, protocol: port.protocol };
+            frontends.entry(frontend).or_insert(kind);
+        }
+    }
+    frontends
+}
+
+fn wanted_port(
+    node: &NodeInfo,
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+    frontends: BTreeMap<Frontend, FrontendKind>,
+    slices: &[EndpointSlice],
+) -> WantedPort {
+    let of_family = |addresses: &[IpAddr]| addresses.iter().any(|ip| Family::of(*ip) == family);
+    let policies = Policies {
+        internal_local: service.internal_policy == Policy::Local,
+        external_local: service.external_policy == Policy::Local,
+        reachable: port.node_port != 0 || of_family(&service.load_balancer_vips) || of_family(&service.external_ips),
+    };
+    let candidates = candidates(node, port, family, slices);
+    let categories = categorize(node, policies, &candidates);
+    let set = |members: Option<BTreeSet<SocketAddr>>| match members {
+        None => Set::Unused,
+        Some(_) if !categories.any => Set::Reject,
+        Some(members) if members.is_empty() => Set::Drop,
+        Some(members) => Set::Endpoints(members),
+    };
+    WantedPort {
+        name: PortName { service: service.key.clone(), port: port.label(), protocol: port.protocol, family },
+        frontends,
+        cluster: set(categories.cluster),
+        local: set(categories.local),
+        serving: (candidates.iter())
+            .filter(|candidate| candidate.endpoint.ready || candidate.endpoint.serving)
+            .map(|candidate| candidate.address)
+            .collect(),
+        attributes: attributes(service, family, policies),
+    }
+}
+
+/// The endpoints of one port, each address once: the one that does not terminate wins, then the one that is ready.
+fn candidates<'a>(
+    node: &NodeInfo,
+    port: &ServicePort,
+    family: Family,
+    slices: &'a [EndpointSlice],
+) -> Vec<Candidate<'a>> {
+    let mut candidates = Vec::new();
+    for slice in slices {
+        for matching in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
+            let of_family = slice.endpoints.iter().filter(|endpoint| Family::of(endpoint.address) == family);
+            candidates.extend(
+                of_family
+                    .map(|endpoint| Candidate { address: SocketAddr::new(endpoint.address, matching.port), endpoint }),
+            );
+        }
+    }
+    candidates.sort_by_key(|Candidate { address, endpoint }| {
+        let local = endpoint.node.as_deref() == Some(&*node.name);
+        (*address, endpoint.terminating, !endpoint.ready, !endpoint.serving, !local)
+    });
+    candidates.dedup_by_key(|candidate| candidate.address);
+    candidates
+}
+
+fn attributes(service: &Service, family: Family, policies: Policies) -> Attributes {
+    let mut flags = 0;
+    for (holds, flag) in [
+        (policies.internal_local, Attributes::INTERNAL_LOCAL),
+        (policies.external_local && policies.reachable, Attributes::EXTERNAL_LOCAL),
+        (service.affinity_seconds.is_some(), Attributes::AFFINITY),
+        (service.source_ranges.iter().any(|range| Family::of(range.addr()) == family), Attributes::SOURCE_RANGES),
+    ] {
+        if holds {
+            flags |= flag;
+        }
+    }
+    Attributes::new(flags, service.affinity_seconds.unwrap_or(0))
+}

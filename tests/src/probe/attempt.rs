@@ -1,0 +1,89 @@
+//! One connection, one exchange: how it ended and how long it took.
+
+use std::{
+    io::{self, BufRead, BufReader, ErrorKind},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    thread,
+    time::Instant,
+};
+
+use super::{Attempt, Greeting, Manner, Outcome, Protocol};
+
+/// Tries `count` times, on a new socket each time.
+#[must_use]
+pub fn attempts(to: &[SocketAddr], count: usize, manner: &Manner) -> Vec<Attempt> {
+    let tries = to.iter().cycle().take(count).enumerate();
+    tries
+        .map(|(i, to)| {
+            if i > 0 {
+                thread::sleep(manner.every());
+            }
+            attempt(*to, manner)
+        })
+        .collect()
+}
+
+/// Tries once.
+#[must_use]
+pub fn attempt(to: SocketAddr, manner: &Manner) -> Attempt {
+    let start = Instant::now();
+    let result = match manner.protocol {
+        Protocol::Tcp => connect(to, manner).and_then(|connection| {
+            let greeting = read_greeting(&mut BufReader::new(&connection))?;
+            Ok(Outcome::Answered { greeting, peer: connection.peer_addr()? })
+        }),
+        Protocol::Udp | Protocol::UdpUnconnected => {
+            open(to, manner).and_then(|socket| exchange(&socket, to, manner.protocol))
+        }
+    };
+    Attempt { to, outcome: outcome(result), milliseconds: start.elapsed().as_secs_f64() * 1e3 }
+}
+
+pub(super) fn connect(to: SocketAddr, manner: &Manner) -> io::Result<TcpStream> {
+    let connection = TcpStream::connect_timeout(&to, manner.timeout())?;
+    connection.set_read_timeout(Some(manner.timeout()))?;
+    connection.set_nodelay(true)?;
+    Ok(connection)
+}
+
+/// A UDP socket of the family of `to`, connected if the protocol says so.
+pub(super) fn open(to: SocketAddr, manner: &Manner) -> io::Result<UdpSocket> {
+    let socket = match to {
+        SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
+        SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
+    };
+    if manner.protocol == Protocol::Udp {
+        socket.connect(to)?;
+    }
+    socket.set_read_timeout(Some(manner.timeout()))?;
+    Ok(socket)
+}
+
+/// Sends a datagram and waits for its answer.
+pub(super) fn exchange(socket: &UdpSocket, to: SocketAddr, protocol: Protocol) -> io::Result<Outcome> {
+    let mut buffer = [0; 2048];
+    let (length, peer) = if protocol == Protocol::Udp {
+        socket.send(b"who\n")?;
+        (socket.recv(&mut buffer)?, socket.peer_addr()?)
+    } else {
+        socket.send_to(b"who\n", to)?;
+        socket.recv_from(&mut buffer)?
+    };
+    Ok(Outcome::Answered { greeting: serde_json::from_slice(&buffer[..length])?, peer })
+}
+
+pub(super) fn read_greeting(reader: &mut impl BufRead) -> io::Result<Greeting> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_str(&line)?)
+}
+
+pub(super) fn outcome(result: io::Result<Outcome>) -> Outcome {
+    result.unwrap_or_else(|error| match error.kind() {
+        ErrorKind::ConnectionRefused => Outcome::Refused,
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Silence,
+        _ => Outcome::Failed(error.to_string()),
+    })
+}

@@ -1,0 +1,29 @@
+//! `cargo xtask demo`: builds the agent and the demo, and becomes the demo.
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+
+use crate::{
+    command::{become_program, cargo, program, run},
+    privileges, setup, workspace,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Handed to the demo; `-- --help` lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+pub(crate) fn demo(arguments: &Arguments) -> Result<()> {
+    privileges::require("the demo's agents")?;
+    release_and_become("millrace-demo", &arguments.arguments)
+}
+
+/// Builds the agent and one more package in release mode, and becomes that package's binary of the same name.
+pub(crate) fn release_and_become(package: &str, arguments: &[OsString]) -> Result<()> {
+    setup::to_run()?;
+    run(cargo("build").args(["--release", "--package", "millrace-agent", "--package", package]))?;
+    become_program(program(workspace::target().join("release").join(package)).args(arguments))
+}

@@ -1,0 +1,115 @@
+//! What a virtual machine's console says, and the verdict: the tests passed only if each says so, and the machine
+//! says that it reached the end.
+
+/// Words that open the lines of `init.sh`.
+pub(crate) const BEGIN: &str = "MILLRACE-MACHINE-BEGIN";
+pub(crate) const RESULT: &str = "MILLRACE-MACHINE-RESULT";
+pub(crate) const END: &str = "MILLRACE-MACHINE-END";
+
+/// Collects lines of a console.
+#[derive(Debug, Default)]
+pub(crate) struct Console {
+    pub(crate) began: bool,
+    passed: usize,
+    failed: Vec<String>,
+    ended: Option<bool>,
+}
+
+impl Console {
+    pub(crate) fn line(&mut self, line: &str) {
+        // A kernel message may stand before the word on the same line.
+        if after(line, BEGIN).is_some() {
+            self.began = true;
+        } else if let Some(rest) = after(line, RESULT) {
+            let mut words = rest.split_whitespace();
+            match (words.next(), words.next()) {
+                (Some(_), Some("0")) => self.passed += 1,
+                (Some(name), Some(status)) => self.failed.push(format!("{name} (exit status {status})")),
+                _ => self.failed.push(format!("unreadable result `{}`", rest.trim())),
+            }
+        } else if let Some(rest) = after(line, END) {
+            self.ended = Some(rest.trim() == "0");
+        }
+    }
+
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// # Errors
+    /// Why these lines are no proof that `expected` test binaries passed.
+    pub(crate) fn verdict(&self, expected: usize) -> Result<(), String> {
+        if !self.failed.is_empty() {
+            return Err(format!("failed: {}", self.failed.join(", ")));
+        }
+        match self.ended {
+            None if !self.began => Err("the machine did not start".to_owned()),
+            None => Err(format!("the machine ended after {} of {expected} test binaries: panic or hang", self.passed)),
+            Some(true) if self.passed == expected => Ok(()),
+            Some(_) => Err(format!("{} of {expected} test binaries passed", self.passed)),
+        }
+    }
+}
+
+fn after<'line>(line: &'line str, word: &str) -> Option<&'line str> {
+    line.split_once(word).map(|(_, rest)| rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console(lines: &[&str]) -> Console {
+        let mut console = Console::default();
+        lines.iter().for_each(|line| console.line(line));
+        console
+    }
+
+    #[test]
+    fn a_machine_whose_tests_all_pass_passes() {
+        let console =
+            console(&["MILLRACE-MACHINE-BEGIN 6.1", "MILLRACE-MACHINE-RESULT kernel_boot 0", "MILLRACE-MACHINE-END 0"]);
+        assert_eq!(console.verdict(1), Ok(()));
+    }
+
+    #[test]
+    fn a_test_that_fails_is_named() {
+        let console = console(&[
+            "MILLRACE-MACHINE-BEGIN 6.1",
+            "MILLRACE-MACHINE-RESULT kernel_boot 101",
+            "MILLRACE-MACHINE-END 1",
+        ]);
+        assert_eq!(console.verdict(1), Err("failed: kernel_boot (exit status 101)".to_owned()));
+    }
+
+    #[test]
+    fn a_panic_in_the_middle_fails() {
+        let console = console(&[
+            "MILLRACE-MACHINE-BEGIN 6.1",
+            "MILLRACE-MACHINE-RESULT kernel_boot 0",
+            "Kernel panic - not syncing",
+        ]);
+        assert!(console.verdict(2).expect_err("no end was seen").contains("1 of 2"));
+    }
+
+    #[test]
+    fn a_machine_that_ran_fewer_tests_than_it_was_given_fails() {
+        let console = console(&["MILLRACE-MACHINE-BEGIN 6.1", "MILLRACE-MACHINE-END 0"]);
+        assert!(console.verdict(1).is_err());
+    }
+
+    #[test]
+    fn silence_fails() {
+        assert_eq!(console(&[]).verdict(1), Err("the machine did not start".to_owned()));
+    }
+
+    #[test]
+    fn a_kernel_message_on_the_same_line_hides_no_result() {
+        let console = console(&[
+            "MILLRACE-MACHINE-BEGIN",
+            "[ 1.0] veth: MILLRACE-MACHINE-RESULT kernel_boot 0",
+            "MILLRACE-MACHINE-END 0",
+        ]);
+        assert_eq!(console.verdict(1), Ok(()));
+    }
+}

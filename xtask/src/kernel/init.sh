@@ -1,0 +1,41 @@
+#!/bin/busybox sh
+# The first process of a virtual machine: mounts what the tests expect of a host, runs them one by one, says on the
+# console how each ended, and switches the machine off. @...@ is filled in by xtask.
+/bin/busybox mkdir -p /proc /sys /dev /tmp /run /var /etc /root /usr/bin /usr/sbin /sbin
+/bin/busybox --install -s /bin
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1 TERM=dumb
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /tmp
+mount -t tmpfs tmpfs /run
+mount -t bpf bpf /sys/fs/bpf
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+ln -s /proc/self/fd /dev/fd
+ln -s /run /var/run
+echo '127.0.0.1 localhost' >/etc/hosts
+echo 'root:x:0:0:root:/root:/bin/sh' >/etc/passwd
+for module in @MODULES@; do
+    insmod /modules/$module || echo "cannot load $module"
+done
+ip link set lo up
+ulimit -l unlimited
+ulimit -n 65536
+
+echo "@BEGIN@ $(uname -r)"
+failed=0
+while read -r name executable; do
+    cd @DIRECTORY@ || exit 1
+    CARGO_MANIFEST_DIR=@DIRECTORY@ "$executable" @FILTER@ </dev/null 2>&1
+    status=$?
+    echo "@RESULT@ $name $status"
+    [ $status = 0 ] || failed=1
+done </tests
+[ $failed = 0 ] || dmesg | tail -n 60
+echo "@END@ $failed"
+# The console needs a moment to take the last line.
+sleep 0.2
+poweroff -f

@@ -1,0 +1,159 @@
+//! The root file system of a virtual machine: busybox, iproute2, modules, and the tests at the paths that they have
+//! here, so that what a test compiled in (its crate's directory, the agent's path) holds there too.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{console, executables::Executables, libraries, modules, package::Kernel};
+use crate::{
+    command::{capture, program},
+    workspace,
+};
+
+const INIT: &str = include_str!("init.sh");
+
+/// Data that tests read, below the workspace's root.
+const DATA: [&str; 2] = ["tests", "manifests"];
+
+/// Builds the archive below `directory` and returns its path.
+pub(crate) fn build(
+    kernel: &Kernel,
+    executables: &Executables,
+    filter: Option<&str>,
+    directory: &Path,
+) -> Result<PathBuf> {
+    let root = Root { path: directory.join("root") };
+    let _ = fs::remove_dir_all(&root.path);
+    root.copy_program(&found("busybox")?, Path::new("/bin/busybox"))?;
+    for name in ["ip", "tc"] {
+        root.copy_program(&found(name)?, &Path::new("/usr/sbin").join(name))?;
+    }
+    let mut list = String::new();
+    for (name, path) in &executables.tests {
+        root.copy_stripped(path)?;
+        list.push_str(&format!("{name} {}\n", path.display()));
+    }
+    for path in &executables.programs {
+        root.copy_stripped(path)?;
+    }
+    for data in DATA {
+        root.copy_tree(&workspace::root().join(data))?;
+    }
+    let modules = modules::install(&kernel.modules, &root.path.join("modules"))?;
+    fs::write(root.path.join("tests"), list)?;
+    root.write_init(&modules, filter)?;
+    root.archive(&directory.join("initramfs.cpio"))
+}
+
+struct Root {
+    path: PathBuf,
+}
+
+impl Root {
+    /// Where a path of the guest lies here.
+    fn inside(&self, path: &Path) -> Result<PathBuf> {
+        let inside = self.path.join(path.strip_prefix("/").unwrap_or(path));
+        if let Some(parent) = inside.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        Ok(inside)
+    }
+
+    fn copy_program(&self, from: &Path, to: &Path) -> Result<()> {
+        let inside = self.inside(to)?;
+        fs::copy(from, inside).with_context(|| format!("cannot copy {}", from.display()))?;
+        self.copy_libraries(from)
+    }
+
+    /// Without debug information: it would take ten times the memory.
+    fn copy_stripped(&self, path: &Path) -> Result<()> {
+        capture(program("strip").arg("--strip-debug").arg("-o").arg(self.inside(path)?).arg(path))?;
+        self.copy_libraries(path)
+    }
+
+    fn copy_libraries(&self, program: &Path) -> Result<()> {
+        for library in libraries::of(program)? {
+            let inside = self.inside(&library)?;
+            if !inside.exists() {
+                fs::copy(&library, inside).with_context(|| format!("cannot copy {}", library.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_tree(&self, directory: &Path) -> Result<()> {
+        let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                self.copy_tree(&path)?;
+            } else {
+                fs::copy(&path, self.inside(&path)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_init(&self, modules: &[String], filter: Option<&str>) -> Result<()> {
+        let init = INIT
+            .replace("@MODULES@", &modules.join(" "))
+            .replace("@FILTER@", filter.unwrap_or_default())
+            .replace("@DIRECTORY@", &workspace::root().join("tests").display().to_string())
+            .replace("@BEGIN@", console::BEGIN)
+            .replace("@RESULT@", console::RESULT)
+            .replace("@END@", console::END);
+        let path = self.path.join("init");
+        fs::write(&path, init)?;
+        Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
+    }
+
+    fn archive(&self, to: &Path) -> Result<PathBuf> {
+        let mut names = BTreeSet::new();
+        names_below(&self.path, &self.path, &mut names)?;
+        let mut cpio = Command::new("cpio")
+            .args(["--create", "--format=newc", "--null", "--quiet"])
+            .current_dir(&self.path)
+            .stdin(Stdio::piped())
+            .stdout(fs::File::create(to).with_context(|| format!("cannot write {}", to.display()))?)
+            .spawn()
+            .context("cannot start cpio")?;
+        if let Some(mut list) = cpio.stdin.take() {
+            use std::io::Write as _;
+            for name in names {
+                list.write_all(name.as_os_str().as_encoded_bytes())?;
+                list.write_all(&[0])?;
+            }
+        }
+        if !cpio.wait()?.success() {
+            bail!("cpio failed: is there room below {}?", to.display());
+        }
+        Ok(to.to_owned())
+    }
+}
+
+/// Relative paths, a directory before what is in it.
+fn names_below(root: &Path, directory: &Path, names: &mut BTreeSet<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        names.insert(path.strip_prefix(root)?.to_owned());
+        if path.is_dir() {
+            names_below(root, &path, names)?;
+        }
+    }
+    Ok(())
+}
+
+fn found(name: &str) -> Result<PathBuf> {
+    ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+        .iter()
+        .map(|directory| Path::new(directory).join(name))
+        .find(|path| path.exists())
+        .with_context(|| format!("{name} is not where Debian puts it; run `cargo xtask setup`"))
+}

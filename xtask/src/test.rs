@@ -1,0 +1,76 @@
+//! `cargo xtask test`: everything that must hold before a change lands. What CI runs, and all that it runs.
+
+use anyhow::Result;
+
+use crate::{
+    command::{cargo, run},
+    kernel, licences, privileges, setup,
+    steps::Steps,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only the tests in virtual machines, with these kernels: 6.1, 6.12 or all
+    #[arg(long, value_name = "VERSION")]
+    kernel: Option<kernel::Choice>,
+    /// With --kernel: only tests whose name contains this
+    #[arg(requires = "kernel")]
+    filter: Option<String>,
+}
+
+/// Tests that need a kernel live in this crate; every other test runs without privileges.
+const KERNEL_TESTS: &str = "millrace-tests";
+
+/// Compiles for the kernel's virtual machine only; the agent's build script builds it.
+const EBPF: &str = "millrace-ebpf";
+
+pub(crate) fn test(arguments: &Arguments) -> Result<()> {
+    // Asked first: nobody should wait ten minutes for this line.
+    privileges::require("the tests")?;
+    let mut steps = Steps::default();
+    steps.step("set-up", setup::everything)?;
+    let kernels = match arguments.kernel {
+        Some(kernels) => kernels,
+        None => {
+            checks(&mut steps)?;
+            kernel::Choice::All
+        }
+    };
+    let mut machines = kernel::Machines::new();
+    for version in kernels.versions() {
+        let filter = arguments.filter.as_deref();
+        steps.step(&format!("tests under kernel {version}"), || kernel::test(&mut machines, version, filter))?;
+    }
+    steps.print();
+    Ok(())
+}
+
+fn checks(steps: &mut Steps) -> Result<()> {
+    steps.step("format", || run(cargo("fmt").args(["--all", "--check"])))?;
+    steps.step("licences and sources of dependencies", licences::check)?;
+    steps.step("lints", || {
+        run(cargo("clippy")
+            .args(["--workspace", "--exclude", EBPF, "--all-targets", "--locked"])
+            .args(["--", "-D", "warnings"]))
+    })?;
+    steps.step("lints of the eBPF programs", lint_programs)?;
+    // One selection of packages for all that is built here: another one would compile dependencies again.
+    steps.step("build of the tests", || {
+        run(cargo("test").args(["--workspace", "--exclude", EBPF, "--no-run", "--locked"]))
+    })?;
+    steps.step("unit, property and golden tests", || {
+        run(cargo("test").args(["--workspace", "--exclude", EBPF, "--exclude", KERNEL_TESTS, "--locked"]))
+    })?;
+    steps.step("tests under this kernel", || run(cargo("test").args(["--package", KERNEL_TESTS, "--locked"])))
+}
+
+/// Clippy runs with this tool chain's own `core`, so the programs are checked as if for this machine: every lint but
+/// those of the target itself. The verifier judges the rest.
+fn lint_programs() -> Result<()> {
+    run(cargo("clippy")
+        .args(["--package", EBPF, "--locked", "--", "-D", "warnings"])
+        // aya's macros hand every program its context by value.
+        .args(["--allow", "clippy::needless_pass_by_value"])
+        // A program without `std` cannot unwind.
+        .env("CARGO_PROFILE_DEV_PANIC", "abort"))
+}
