@@ -17,3 +17,9 @@ pub mod lb;
 pub mod diff;
 
 pub mod datapath;
+
+pub mod health;
+
+pub mod http;
+
+pub mod metrics;

@@ -3,19 +3,23 @@
 
 pub mod cgroup;
 mod cleanup;
+pub mod devices;
 mod error;
 mod fate;
 pub mod grace;
 mod inspect;
 mod load;
 mod mounts;
+pub mod netlink;
 mod object;
 mod pins;
+mod probe;
 mod resize;
 mod sizes;
 mod snapshot;
 mod syscall;
 mod tables;
+mod tc;
 mod words;
 
 pub use cleanup::cleanup;
@@ -24,9 +28,11 @@ pub use inspect::{Occupancy, Status, TrackedFlow, flows, status, verdicts};
 pub use load::{Constants, Loaded, load};
 pub use object::object;
 pub use pins::{Pins, PinsLock};
+pub use probe::{Features, probe};
 pub use sizes::Limits;
 pub use snapshot::snapshot;
 pub use tables::KernelTables;
+pub use tc::{Attacher, TcMode, has_tcx};
 
 use crate::diff::Op;
 

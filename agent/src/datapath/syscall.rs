@@ -79,6 +79,13 @@ pub(super) fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(unsafe { info.__bindgen_anon_1.cgroup.cgroup_id })
 }
 
+/// Index of the device that a TCX link is attached to; 0 when the device is gone.
+pub(super) fn link_device(link: BorrowedFd<'_>) -> io::Result<u32> {
+    let info = link_info(link)?;
+    // SAFETY: as above, for a TCX link.
+    Ok(unsafe { info.__bindgen_anon_1.tcx.ifindex })
+}
+
 /// Ids of the programs attached to this very cgroup (not those inherited from its ancestors).
 pub(super) fn cgroup_programs(cgroup: BorrowedFd<'_>, kind: bpf_attach_type) -> io::Result<Vec<u32>> {
     let mut ids = vec![0u32; 64];

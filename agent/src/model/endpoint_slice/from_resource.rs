@@ -58,8 +58,8 @@ impl EndpointSlice {
             endpoints,
             triggered: (metadata.annotations.as_ref())
                 .and_then(|annotations| annotations.get(TRIGGER_TIME))
-                .and_then(|time| time.parse::<k8s_openapi::jiff::Timestamp>().ok())
-                .map(k8s_openapi::jiff::Timestamp::as_millisecond),
+                .and_then(|time| time.parse::<jiff::Timestamp>().ok())
+                .map(jiff::Timestamp::as_millisecond),
         };
         Ok(Some(Parsed { value, problems }))
     }

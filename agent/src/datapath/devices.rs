@@ -1,0 +1,195 @@
+//! The devices and addresses of the node's network namespace, as rtnetlink tells them: pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// One thing that rtnetlink said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Device { index: u32, name: String },
+    DeviceGone { index: u32 },
+    Address { index: u32, address: IpAddr },
+    AddressGone { index: u32, address: IpAddr },
+}
+
+/// What the agent does about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceEvent {
+    /// A device to attach to: it has appeared, or got a name that matches.
+    Attach { index: u32, name: String },
+    /// It has vanished (and took its programs along), or got a name that does not match.
+    Release { index: u32, vanished: bool },
+    /// All addresses that are assigned to the node now.
+    Addresses(BTreeSet<IpAddr>),
+}
+
+/// Which devices get the per-packet programs.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// Empty: none matches by its prefix.
+    pub veth_prefix: String,
+    pub devices: BTreeSet<String>,
+}
+
+impl Selection {
+    fn holds(&self, name: &str) -> bool {
+        let by_prefix = !self.veth_prefix.is_empty() && name.starts_with(&self.veth_prefix);
+        by_prefix || self.devices.contains(name)
+    }
+}
+
+/// What is known of the namespace.
+#[derive(Debug)]
+pub(super) struct Devices {
+    selection: Selection,
+    names: BTreeMap<u32, String>,
+    addresses: BTreeSet<(u32, IpAddr)>,
+}
+
+impl Devices {
+    pub(super) fn new(selection: Selection) -> Self {
+        Self { selection, names: BTreeMap::new(), addresses: BTreeSet::new() }
+    }
+
+    /// Takes in one event.
+    pub(super) fn hear(&mut self, heard: Heard) -> Vec<DeviceEvent> {
+        match heard {
+            Heard::Device { index, name } => self.device(index, name),
+            Heard::DeviceGone { index } => {
+                let mut events = self.gone(index);
+                let before = self.all_addresses();
+                self.addresses.retain(|(of, _)| *of != index);
+                events.extend(self.addresses_since(&before));
+                events
+            }
+            Heard::Address { index, address } => {
+                let before = self.all_addresses();
+                self.addresses.insert((index, address));
+                self.addresses_since(&before)
+            }
+            Heard::AddressGone { index, address } => {
+                let before = self.all_addresses();
+                self.addresses.remove(&(index, address));
+                self.addresses_since(&before)
+            }
+        }
+    }
+
+    /// Takes in everything anew: at start, and after the kernel had to drop events. Always tells the addresses.
+    pub(super) fn replace(&mut self, dump: impl IntoIterator<Item = Heard>) -> Vec<DeviceEvent> {
+        let mut unseen: BTreeSet<u32> = self.names.keys().copied().collect();
+        let mut events = Vec::new();
+        self.addresses.clear();
+        for heard in dump {
+            match heard {
+                Heard::Device { index, name } => {
+                    unseen.remove(&index);
+                    events.extend(self.device(index, name));
+                }
+                Heard::Address { index, address } => drop(self.addresses.insert((index, address))),
+                Heard::DeviceGone { .. } | Heard::AddressGone { .. } => {}
+            }
+        }
+        events.extend(unseen.into_iter().flat_map(|index| self.gone(index)));
+        events.push(DeviceEvent::Addresses(self.all_addresses()));
+        events
+    }
+
+    fn device(&mut self, index: u32, name: String) -> Vec<DeviceEvent> {
+        let held = self.names.get(&index).is_some_and(|before| self.selection.holds(before));
+        let holds = self.selection.holds(&name);
+        self.names.insert(index, name.clone());
+        match (held, holds) {
+            (false, true) => vec![DeviceEvent::Attach { index, name }],
+            (true, false) => vec![DeviceEvent::Release { index, vanished: false }],
+            _ => Vec::new(),
+        }
+    }
+
+    fn gone(&mut self, index: u32) -> Vec<DeviceEvent> {
+        let name = self.names.remove(&index);
+        let held = name.is_some_and(|name| self.selection.holds(&name));
+        if held { vec![DeviceEvent::Release { index, vanished: true }] } else { Vec::new() }
+    }
+
+    fn all_addresses(&self) -> BTreeSet<IpAddr> {
+        self.addresses.iter().map(|(_, address)| *address).collect()
+    }
+
+    fn addresses_since(&self, before: &BTreeSet<IpAddr>) -> Vec<DeviceEvent> {
+        let now = self.all_addresses();
+        if now == *before { Vec::new() } else { vec![DeviceEvent::Addresses(now)] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices() -> Devices {
+        Devices::new(Selection { veth_prefix: "eni".into(), devices: ["eth1".to_owned()].into() })
+    }
+
+    fn device(index: u32, name: &str) -> Heard {
+        Heard::Device { index, name: name.into() }
+    }
+
+    fn address(index: u32, address: &str) -> Heard {
+        Heard::Address { index, address: address.parse().unwrap() }
+    }
+
+    fn attach(index: u32, name: &str) -> DeviceEvent {
+        DeviceEvent::Attach { index, name: name.into() }
+    }
+
+    fn addresses(all: &[&str]) -> DeviceEvent {
+        DeviceEvent::Addresses(all.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn a_pods_veth_is_attached_to_once_however_often_the_kernel_mentions_it() {
+        let mut devices = devices();
+        assert_eq!(devices.hear(device(7, "eni1a2b")), [attach(7, "eni1a2b")]);
+        assert_eq!(devices.hear(device(7, "eni1a2b")), []);
+        assert_eq!(devices.hear(Heard::DeviceGone { index: 7 }), [DeviceEvent::Release { index: 7, vanished: true }]);
+        assert_eq!(devices.hear(device(8, "docker0")), []);
+        assert_eq!(devices.hear(device(9, "eth1")), [attach(9, "eth1")]);
+    }
+
+    #[test]
+    fn a_device_is_attached_to_when_it_gets_a_name_that_matches_and_let_go_when_it_loses_it() {
+        let mut devices = devices();
+        assert_eq!(devices.hear(device(7, "veth9")), []);
+        assert_eq!(devices.hear(device(7, "eni9")), [attach(7, "eni9")]);
+        assert_eq!(devices.hear(device(7, "veth9")), [DeviceEvent::Release { index: 7, vanished: false }]);
+    }
+
+    #[test]
+    fn after_lost_events_a_new_dump_finds_what_came_and_what_went() {
+        let mut devices = devices();
+        devices.replace([device(7, "eni7"), device(8, "eni8"), address(1, "127.0.0.1")]);
+        let events = devices.replace([device(8, "eni8"), device(9, "eni9"), address(2, "10.0.0.5")]);
+        assert_eq!(
+            events,
+            [attach(9, "eni9"), DeviceEvent::Release { index: 7, vanished: true }, addresses(&["10.0.0.5"])]
+        );
+    }
+
+    #[test]
+    fn an_address_on_two_devices_stays_the_nodes_until_both_lose_it() {
+        let mut devices = devices();
+        assert_eq!(devices.hear(address(2, "169.254.20.10")), [addresses(&["169.254.20.10"])]);
+        assert_eq!(devices.hear(address(3, "169.254.20.10")), []);
+        let gone = |index| Heard::AddressGone { index, address: "169.254.20.10".parse().unwrap() };
+        assert_eq!(devices.hear(gone(2)), []);
+        assert_eq!(devices.hear(Heard::DeviceGone { index: 3 }), [addresses(&[])]);
+    }
+
+    #[test]
+    fn an_empty_prefix_matches_no_device() {
+        let mut devices = Devices::new(Selection { veth_prefix: String::new(), devices: BTreeSet::new() });
+        assert_eq!(devices.hear(device(2, "eth0")), []);
+    }
+}

@@ -1,0 +1,97 @@
+//! Listens to rtnetlink: devices and addresses as they come and go, without polling.
+
+use std::io;
+
+use futures::{StreamExt, TryStreamExt};
+use rtnetlink::{
+    Handle, MulticastGroup, new_multicast_connection,
+    packet_core::NetlinkPayload,
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        address::{AddressAttribute, AddressMessage},
+        link::{LinkAttribute, LinkMessage},
+    },
+};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::devices::{DeviceEvent, Devices, Heard, Selection};
+
+/// Says what is there, then what changes, until nobody listens.
+///
+/// # Errors
+/// When the namespace cannot be listened to or read.
+pub async fn listen(selection: Selection, events: mpsc::Sender<DeviceEvent>) -> io::Result<()> {
+    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let (connection, handle, mut messages) = new_multicast_connection(&groups)?;
+    let connection = tokio::spawn(connection);
+    let mut devices = Devices::new(selection);
+    // The subscription stands: what changes during the dump is in `messages`.
+    let mut due = devices.replace(dump(&handle).await?);
+    loop {
+        for event in due.drain(..) {
+            if events.send(event).await.is_err() {
+                connection.abort();
+                return Ok(());
+            }
+        }
+        let Some((message, _)) = messages.next().await else {
+            return Err(io::Error::other("the kernel closed the rtnetlink socket"));
+        };
+        due = match message.payload {
+            NetlinkPayload::InnerMessage(message) => heard(message).map_or_else(Vec::new, |heard| devices.hear(heard)),
+            NetlinkPayload::Overrun(_) => {
+                warn!("the kernel dropped rtnetlink events: reading all devices anew");
+                devices.replace(dump(&handle).await?)
+            }
+            _ => Vec::new(),
+        };
+    }
+}
+
+async fn dump(handle: &Handle) -> io::Result<Vec<Heard>> {
+    let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await.map_err(io::Error::other)?;
+    let addresses: Vec<AddressMessage> =
+        handle.address().get().execute().try_collect().await.map_err(io::Error::other)?;
+    let links = links.into_iter().map(RouteNetlinkMessage::NewLink);
+    let addresses = addresses.into_iter().map(RouteNetlinkMessage::NewAddress);
+    Ok(links.chain(addresses).filter_map(heard).collect())
+}
+
+fn heard(message: RouteNetlinkMessage) -> Option<Heard> {
+    match message {
+        // Bridges speak of their ports with messages of their own family: leaving a bridge is no vanishing.
+        RouteNetlinkMessage::NewLink(link) if link.header.interface_family == AddressFamily::Unspec => {
+            let index = link.header.index;
+            link.attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(Heard::Device { index, name }),
+                _ => None,
+            })
+        }
+        RouteNetlinkMessage::DelLink(link) if link.header.interface_family == AddressFamily::Unspec => {
+            Some(Heard::DeviceGone { index: link.header.index })
+        }
+        RouteNetlinkMessage::NewAddress(message) => {
+            let index = message.header.index;
+            own_address(message).map(|address| Heard::Address { index, address })
+        }
+        RouteNetlinkMessage::DelAddress(message) => {
+            let index = message.header.index;
+            own_address(message).map(|address| Heard::AddressGone { index, address })
+        }
+        _ => None,
+    }
+}
+
+/// On a point-to-point device IFA_ADDRESS is the peer's and IFA_LOCAL the node's (linux/if_addr.h).
+fn own_address(message: AddressMessage) -> Option<std::net::IpAddr> {
+    let mut address = None;
+    for attribute in message.attributes {
+        match attribute {
+            AddressAttribute::Local(local) => return Some(local),
+            AddressAttribute::Address(found) => address = Some(found),
+            _ => {}
+        }
+    }
+    address
+}

@@ -1,0 +1,280 @@
+//! The programs on the host side of pods' veths: TCX links, pinned, where the kernel has them (6.6); before, filters of
+//! the clsact qdisc with a fixed priority and handle, replaced in place and left attached when the agent ends.
+
+use std::{fs, io, mem, os::fd::AsFd, path::PathBuf};
+
+use aya::{
+    Ebpf,
+    programs::{
+        ProgramError, SchedClassifier, TcAttachType,
+        links::{FdLink, LinkOrder},
+        tc::{
+            NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program,
+        },
+    },
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    Pins, SetupError,
+    pins::{at, create_dir, entries},
+    syscall,
+};
+
+/// What the operator asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcMode {
+    /// TCX where the kernel has it.
+    Auto,
+    Tcx,
+    Clsact,
+}
+
+/// `from_pod` sees what a pod sends, `to_pod` what is sent to it.
+const PROGRAMS: [(&str, TcAttachType); 2] =
+    [("mr_to_pod", TcAttachType::Egress), ("mr_from_pod", TcAttachType::Ingress)];
+
+/// Where our filters stand among others': early, but not first. The handle tells ours from others' of that priority.
+const PRIORITY: u16 = 7;
+const HANDLE: TcHandle = TcHandle::new(0, 0x6d72);
+
+/// Attaches to devices and lets go of them.
+pub struct Attacher {
+    pins: Pins,
+    tcx: bool,
+}
+
+/// True when the kernel attaches programs to devices by links.
+#[must_use]
+pub fn has_tcx() -> bool {
+    // A query of the loopback changes nothing; a kernel without TCX does not know its attach type.
+    SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
+}
+
+impl Attacher {
+    /// `tcx` as probed, or as the operator wants it.
+    #[must_use]
+    pub fn new(pins: Pins, mode: TcMode) -> Self {
+        let tcx = match mode {
+            TcMode::Auto => has_tcx(),
+            TcMode::Tcx => true,
+            TcMode::Clsact => false,
+        };
+        Self { pins, tcx }
+    }
+
+    /// Attaches both programs to a device, or puts them in the place of an earlier agent's.
+    ///
+    /// # Errors
+    /// Names the program; a device that vanished meanwhile among them.
+    pub fn attach(&self, ebpf: &mut Ebpf, index: u32, name: &str) -> Result<(), SetupError> {
+        for (program, direction) in PROGRAMS {
+            let failed = |source| SetupError::Program {
+                program: format!("{program} on {name}"),
+                operation: "attach",
+                source: Box::new(source),
+            };
+            let found =
+                ebpf.program_mut(program).ok_or_else(|| SetupError::NoProgram { program: program.to_owned() })?;
+            let found: &mut SchedClassifier = found.try_into().map_err(failed)?;
+            if self.tcx {
+                self.attach_link(found, index, name, direction)?;
+            } else {
+                self.attach_filter(found, index, name, direction).map_err(failed)?;
+            }
+        }
+        // Only now the other kind, left by an agent that was told otherwise: at no moment is the device without.
+        if self.tcx {
+            self.remove_filters(index, name)?;
+        } else {
+            self.unpin(index)?;
+        }
+        info!(device = name, index, by = if self.tcx { "tcx" } else { "clsact" }, "device attached");
+        Ok(())
+    }
+
+    /// Lets go of a device; of one that vanished only the pins are left.
+    ///
+    /// # Errors
+    /// Names the path or the device.
+    pub fn release(&self, index: u32, vanished: bool) -> Result<(), SetupError> {
+        self.unpin(index)?;
+        if vanished {
+            self.forget_filters(index)?;
+        } else if let Some(name) = device_name(index) {
+            self.remove_filters(index, &name)?;
+        }
+        info!(index, "device let go");
+        Ok(())
+    }
+
+    /// Removes the pins of devices that vanished while no agent ran.
+    ///
+    /// # Errors
+    /// Names the path.
+    pub fn sweep(&self) -> Result<(), SetupError> {
+        for pin in entries(&self.pins.links())?.iter().filter(|pin| pin.starts_with(LINK_PREFIX)) {
+            let path = self.pins.link(pin);
+            let link = syscall::open_pin(&path).map_err(at(&path, "open"))?;
+            if syscall::link_device(link.as_fd()).map_err(at(&path, "info"))? == 0 {
+                fs::remove_file(&path).map_err(at(&path, "unlink"))?;
+                debug!(pin, "pin of a vanished device removed");
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_link(
+        &self,
+        program: &mut SchedClassifier,
+        index: u32,
+        name: &str,
+        direction: TcAttachType,
+    ) -> Result<(), SetupError> {
+        let path = self.pins.link(&link_name(index, direction));
+        if path.exists() {
+            if replace(program, &path, index, name, direction)? {
+                return Ok(());
+            }
+            fs::remove_file(&path).map_err(at(&path, "unlink"))?;
+        }
+        let link = program
+            .attach_with_options(name, direction, TcAttachOptions::TcxOrder(LinkOrder::default()))
+            .and_then(|id| program.take_link(id))
+            .map_err(|source| at(&path, "attach")(io::Error::other(source)))?;
+        let link = FdLink::try_from(link).map_err(|error| at(&path, "make a link for")(io::Error::other(error)))?;
+        link.pin(&path).map(drop).map_err(|error| at(&path, "pin")(io::Error::other(error)))
+    }
+
+    fn attach_filter(
+        &self,
+        program: &mut SchedClassifier,
+        index: u32,
+        name: &str,
+        direction: TcAttachType,
+    ) -> Result<(), ProgramError> {
+        let added = match qdisc_add_clsact(name) {
+            Ok(()) => true,
+            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => false,
+            Err(TcError::AlreadyAttached) => false,
+            Err(error) => return Err(error.into()),
+        };
+        let marker = if added { format!("{index}{ADDED}") } else { index.to_string() };
+        // Only tells `cleanup` where to look: a failure here keeps no pod without its services.
+        if let Err(error) = create_dir(&self.filters().join(marker)) {
+            warn!(%error, device = name, "cleanup will not find this device's filters");
+        }
+        let options = || NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+        let there = SchedClassifierLink::attached(name, direction, PRIORITY, HANDLE, None)?;
+        let id = program
+            .attach_to_link(there)
+            .or_else(|_| program.attach_with_options(name, direction, TcAttachOptions::Netlink(options())))?;
+        // Dropped, it would be detached: it must outlive the agent.
+        mem::forget(program.take_link(id)?);
+        Ok(())
+    }
+
+    fn unpin(&self, index: u32) -> Result<(), SetupError> {
+        for (_, direction) in PROGRAMS {
+            let path = self.pins.link(&link_name(index, direction));
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path, "unlink")(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Directories named by device index: where filters are, and whether the qdisc is ours.
+    fn filters(&self) -> PathBuf {
+        self.pins.root().join("clsact")
+    }
+
+    fn forget_filters(&self, index: u32) -> Result<bool, SetupError> {
+        let mut added = false;
+        for marker in [index.to_string(), format!("{index}{ADDED}")] {
+            let path = self.filters().join(&marker);
+            match fs::remove_dir(&path) {
+                Ok(()) => added |= marker.ends_with(ADDED),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(at(&path, "rmdir")(error)),
+            }
+        }
+        Ok(added)
+    }
+
+    fn remove_filters(&self, index: u32, name: &str) -> Result<(), SetupError> {
+        if !self.filters().join(index.to_string()).exists() && !self.filters().join(format!("{index}{ADDED}")).exists()
+        {
+            return Ok(());
+        }
+        for (program, direction) in PROGRAMS {
+            match qdisc_detach_program(name, direction, program) {
+                Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.map_err(|source| SetupError::Program {
+                    program: format!("{program} on {name}"),
+                    operation: "detach",
+                    source: Box::new(source.into()),
+                })?,
+            }
+        }
+        let added = self.forget_filters(index)?;
+        debug!(device = name, added, "filters removed");
+        Ok(())
+    }
+
+    /// Every filter of devices that still exist.
+    ///
+    /// # Errors
+    /// Names the device.
+    pub fn remove_all_filters(&self) -> Result<Vec<u32>, SetupError> {
+        let mut ours = Vec::new();
+        for marker in entries(&self.filters())? {
+            let Ok(index) = marker.trim_end_matches(ADDED).parse::<u32>() else { continue };
+            if marker.ends_with(ADDED) {
+                ours.push(index);
+            }
+            match device_name(index) {
+                Some(name) => self.remove_filters(index, &name)?,
+                None => drop(self.forget_filters(index)?),
+            }
+        }
+        Ok(ours)
+    }
+}
+
+const LINK_PREFIX: &str = "device-";
+const ADDED: &str = "-added";
+
+fn link_name(index: u32, direction: TcAttachType) -> String {
+    let direction = if direction == TcAttachType::Ingress { "ingress" } else { "egress" };
+    format!("{LINK_PREFIX}{index}-{direction}")
+}
+
+/// True when the pinned link runs the program on this very device: its index may have been given to another since, or
+/// belong to another namespace.
+fn replace(
+    program: &SchedClassifier,
+    pin: &std::path::Path,
+    index: u32,
+    name: &str,
+    direction: TcAttachType,
+) -> Result<bool, SetupError> {
+    let link = syscall::open_pin(pin).map_err(at(pin, "open"))?;
+    if syscall::link_device(link.as_fd()).map_err(at(pin, "info"))? != index {
+        return Ok(false);
+    }
+    let fd = program.fd().map_err(|error| at(pin, "find the program of")(io::Error::other(error)))?;
+    match syscall::link_update(link.as_fd(), fd.as_fd()) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => return Ok(false),
+        result => result.map_err(at(pin, "update"))?,
+    }
+    let id = program.info().map_err(|error| at(pin, "identify the program of")(io::Error::other(error)))?.id();
+    let there = SchedClassifier::query_tcx(name, direction)
+        .map_err(|error| at(pin, "query the device of")(io::Error::other(error)))?;
+    Ok(there.1.iter().any(|program| program.id() == id))
+}
+
+fn device_name(index: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(index).ok().and_then(|name| name.into_string().ok())
+}
