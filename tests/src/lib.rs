@@ -5,6 +5,7 @@
 //! packet, test_run       one packet through one program
 //! netns, place, bpffs    what a node is made of
 //! pod, node, network     nodes that reach each other
+//! agent, manifests       the product on a node, and what it is told
 //! probe, client, wire    who talks in them, and what is seen on the wire
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "a harness that is used wrongly should say where, at once")]
@@ -20,6 +21,9 @@ pub mod address;
 pub mod network;
 pub mod node;
 pub mod pod;
+
+pub mod agent;
+pub mod manifests;
 
 pub mod client;
 pub mod probe;

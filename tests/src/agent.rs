@@ -1,0 +1,245 @@
+//! The product itself: `millrace-agent`, run on a node as an operator would run it, told what to do by its command
+//! line and its directory of manifests only.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::{IpAddr, Ipv4Addr},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus},
+    sync::atomic::{AtomicU16, Ordering},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    manifests::{Manifests, Port, Service},
+    node::Node,
+};
+
+/// How long an agent may take to say or do anything at all; generous, since emulated machines run this too.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running agent; dropping it kills it. What it pinned stays until its node goes.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    binary: PathBuf,
+    bpffs: PathBuf,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts it on `node` and waits until all that `manifests` holds is in force. `arguments` are added to those
+    /// that every node needs.
+    ///
+    /// # Errors
+    /// If it is not built, does not start or does not come so far; with the end of its log.
+    pub fn start(node: &Node, manifests: &Manifests, arguments: &[&str]) -> Result<Self> {
+        let mut agent = Self::spawn(node, manifests, arguments)?;
+        agent.settle(manifests)?;
+        Ok(agent)
+    }
+
+    /// Starts it and waits for nothing.
+    ///
+    /// # Errors
+    /// If it is not built or cannot be run.
+    pub fn spawn(node: &Node, manifests: &Manifests, arguments: &[&str]) -> Result<Self> {
+        let binary = binary()?;
+        let log = manifests.beside().join(format!("agent-{}.log", node.name));
+        let output = File::options().create(true).append(true).open(&log)?;
+        let mut command = node.place().command(&binary)?;
+        command.args(["run", "--node-name", &node.name, "--zone", &node.zone]);
+        for address in node.addresses() {
+            command.args(["--node-ip", &address.to_string()]);
+        }
+        command
+            .arg("--source")
+            .arg(format!("dir:{}", manifests.path().display()))
+            .arg("--cgroup-root")
+            .arg(&node.cgroup.path)
+            .arg("--bpffs")
+            .arg(&node.bpffs.path)
+            .args(["--service-cidr", "10.96.0.0/12", "--service-cidr", "fd00:10:96::/44"])
+            .args(arguments)
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let child = command.spawn().with_context(|| format!("cannot run {}", binary.display()))?;
+        Ok(Self { child, binary, bpffs: node.bpffs.path.clone(), log })
+    }
+
+    /// Waits until what the manifests say now is in force: writes one more Service and waits for it to show.
+    ///
+    /// # Errors
+    /// If that takes too long or the agent has ended; with the end of its log.
+    pub fn settle(&mut self, manifests: &Manifests) -> Result<()> {
+        let name = mark(manifests)?;
+        self.wait_for_service(&name)
+    }
+
+    /// Waits until `services` shows a Service by this name.
+    ///
+    /// # Errors
+    /// As [`Agent::settle`].
+    pub fn wait_for_service(&mut self, name: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if self.ask(&["services"]).is_ok_and(|text| text.contains(name)) {
+                // The mark is programmed last or nearly so; what shares its batch follows at once.
+                thread::sleep(Duration::from_millis(30));
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the agent has ended ({status}):\n{}", self.log_tail());
+            }
+            if Instant::now() > deadline {
+                let services = self.ask(&["services"]);
+                bail!("Service {name} is not programmed after {PATIENCE:?}: {services:?}\n{}", self.log_tail());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// One of the verbs that read the pinned maps, as JSON text.
+    ///
+    /// # Errors
+    /// What the agent's command line says.
+    pub fn ask(&self, verb: &[&str]) -> Result<String> {
+        let output = Command::new(&self.binary).args(verb).args(["-o", "json", "--bpffs"]).arg(&self.bpffs).output()?;
+        if !output.status.success() {
+            bail!("millrace-agent {}: {}", verb.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// SIGTERM, and waits for the end. The data path goes on.
+    ///
+    /// # Errors
+    /// If it does not end, or not well; with the end of its log.
+    pub fn terminate(mut self) -> Result<()> {
+        let status = self.signal(Signal::SIGTERM)?;
+        if !status.success() {
+            bail!("the agent ended with {status} on SIGTERM:\n{}", self.log_tail());
+        }
+        Ok(())
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// If it was not there to be killed.
+    pub fn kill(mut self) -> Result<()> {
+        let status = self.signal(Signal::SIGKILL)?;
+        if status.signal() != Some(Signal::SIGKILL as i32) {
+            bail!("the agent had ended before ({status}):\n{}", self.log_tail());
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<ExitStatus> {
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        bail!("the agent does not end on {signal}:\n{}", self.log_tail())
+    }
+
+    /// The last lines of what it logged.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if thread::panicking() {
+            eprintln!("the agent's log ends so:\n{}", self.log_tail());
+        }
+    }
+}
+
+/// Writes a Service whose name was never used before and returns that name: what was written before it has been read
+/// when it shows.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn mark(manifests: &Manifests) -> Result<String> {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let [high, low] = number.to_be_bytes();
+    let name = format!("mark-{number}");
+    let service = Service {
+        name: name.clone(),
+        cluster_ips: vec![IpAddr::V4(Ipv4Addr::new(10, 97, high, low))],
+        ports: vec![Port { name: "mark".into(), protocol: "TCP".into(), port: 1, target: 1, node_port: 0 }],
+        ..Service::default()
+    };
+    manifests.apply("mark.yaml", &service.objects())?;
+    Ok(name)
+}
+
+/// `MILLRACE_AGENT`, or the one that lies beside the running test; built first where cargo runs the test and the
+/// sources are newer.
+fn binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("MILLRACE_AGENT") {
+        return Ok(path.into());
+    }
+    let own = env::current_exe()?;
+    // target/debug/deps/test-hash, or target/debug/program.
+    let directory = own.parent().context("the running program lies nowhere")?;
+    let profile = if directory.ends_with("deps") { directory.parent().unwrap_or(directory) } else { directory };
+    let path = profile.join("millrace-agent");
+    if let Some(cargo) = env::var_os("CARGO").filter(|_| stale(&path)) {
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--package", "millrace-agent"]);
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        let status = build.current_dir(workspace()).status().context("cannot run cargo")?;
+        if !status.success() {
+            bail!("cargo build -p millrace-agent failed");
+        }
+    }
+    if !path.is_file() {
+        bail!("no agent at {}: cargo build -p millrace-agent", path.display());
+    }
+    Ok(path)
+}
+
+fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// True if a source of the agent is newer than `binary`, or there is no binary.
+fn stale(binary: &Path) -> bool {
+    let Ok(built) = fs::metadata(binary).and_then(|metadata| metadata.modified()) else { return true };
+    ["agent", "common", "ebpf"].iter().any(|part| newest(&workspace().join(part)) > Some(built))
+}
+
+fn newest(directory: &Path) -> Option<SystemTime> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name() != "target")
+        .filter_map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => newest(&entry.path()),
+            _ => entry.metadata().and_then(|metadata| metadata.modified()).ok(),
+        })
+        .max()
+}
