@@ -1,9 +1,11 @@
 //! Debian's packages: is apt there, may we, and what to say when not.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    command::{exists, program, run},
+    command::{capture, exists, program},
     privileges,
 };
 
@@ -25,14 +27,20 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
         .with_context(|| format!("apt-get does not install {list}; Debian 12 with its security updates has them all"))
 }
 
-/// Fetches the lists of packages.
+/// Fetches the lists of packages, once in a run.
 pub(crate) fn refresh() -> Result<()> {
-    apt(&["update"], &[]).context("the lists of packages cannot be fetched: is a mirror reachable?")
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.swap(true, Ordering::Relaxed) {
+        apt(&["update"], &[]).context("the lists of packages cannot be fetched: is a mirror reachable?")?;
+    }
+    Ok(())
 }
 
 fn apt(verb: &[&str], packages: &[&str]) -> Result<()> {
     let mut command = program("apt-get");
     // Another apt at work (a machine's first minutes) holds the lock for a while.
     command.args(["--quiet=2", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]);
-    run(command.args(verb).args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
+    // A thousand lines that nobody reads; apt's complaints are shown when it fails.
+    capture(command.args(verb).args(packages).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    Ok(())
 }
