@@ -39,14 +39,16 @@ impl Console {
     /// # Errors
     /// Why these lines are no proof that `expected` test binaries passed.
     pub(crate) fn verdict(&self, expected: usize) -> Result<(), String> {
-        if !self.failed.is_empty() {
-            return Err(format!("failed: {}", self.failed.join(", ")));
-        }
+        let failed = self.failed.join(", ");
         match self.ended {
             None if !self.began => Err("the machine did not start".to_owned()),
-            None => Err(format!("the machine ended after {} of {expected} test binaries: panic or hang", self.passed)),
-            Some(true) if self.passed == expected => Ok(()),
-            Some(_) => Err(format!("{} of {expected} test binaries passed", self.passed)),
+            None if failed.is_empty() => {
+                Err(format!("the machine ended after {} of {expected} test binaries: panic or hang", self.passed))
+            }
+            None => Err(format!("failed: {failed}; then the machine ended too early: panic or hang")),
+            Some(true) if failed.is_empty() && self.passed == expected => Ok(()),
+            Some(_) if failed.is_empty() => Err(format!("{} of {expected} test binaries passed", self.passed)),
+            Some(_) => Err(format!("failed: {failed}")),
         }
     }
 }

@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 use crate::command::program;
 
 /// Devices between namespaces, hooks on them, and what tests put in between.
-const WANTED: [&str; 9] =
-    ["veth", "dummy", "sch_ingress", "cls_bpf", "act_bpf", "sch_netem", "8021q", "sctp", "libcrc32c"];
+const WANTED: [&str; 10] =
+    ["veth", "dummy", "bridge", "af_packet", "sch_ingress", "cls_bpf", "act_bpf", "sch_netem", "8021q", "sctp"];
 
 /// Decompresses the wanted modules and those that they need into `to`; returns their file names in load order.
 pub(crate) fn install(modules: &Path, to: &Path) -> Result<Vec<String>> {
