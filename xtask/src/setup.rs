@@ -22,6 +22,10 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
 /// Namespaces and devices of tests, demo and benchmarks.
 const NETWORK: [Tool; 2] = [tool("ip", "iproute2"), tool("tc", "iproute2")];
 
+/// What millrace is measured against.
+const RIVALS: [Tool; 4] =
+    [tool("iptables-nft", "iptables"), tool("nft", "nftables"), tool("ipset", "ipset"), tool("ipvsadm", "ipvsadm")];
+
 /// Virtual machines with other kernels.
 const MACHINES: [Tool; 5] = [
     tool("qemu-system-x86_64", "qemu-system-x86"),
@@ -47,7 +51,8 @@ pub(crate) fn everything() -> Result<()> {
 /// What demo and benchmarks need.
 pub(crate) fn to_run() -> Result<()> {
     to_build()?;
-    tools(&NETWORK, "network namespaces")
+    tools(&NETWORK, "network namespaces")?;
+    tools(&RIVALS, "the rivals of the benchmarks")
 }
 
 /// What `cargo build` needs. Returns the tool chain.
