@@ -16,6 +16,23 @@ pub struct Tuple<A> {
     pub _pad: u16,
 }
 
+impl<A: Copy> Flow<A> {
+    /// The packet after translation, as a tuple of `direction`: reversed, it is the key of the other direction.
+    #[inline(always)]
+    #[must_use]
+    pub fn translated(&self, protocol: u8, direction: u8) -> Tuple<A> {
+        Tuple {
+            source: self.source,
+            destination: self.destination,
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            protocol,
+            direction,
+            _pad: 0,
+        }
+    }
+}
+
 impl<A: Copy> Tuple<A> {
     /// From the client.
     pub const FORWARD: u8 = 0;
@@ -73,18 +90,61 @@ pub mod state {
     pub const RST: u32 = 1 << 2;
     /// The client and the backend are one pod; the source is translated too.
     pub const HAIRPIN: u32 = 1 << 3;
+    /// A packet of this direction was seen again, a second or more after another: no single question.
+    pub const LATER: u32 = 1 << 4;
+
+    /// True when a TCP connection is over: reset, or closed by both sides.
+    #[inline(always)]
+    #[must_use]
+    pub const fn closed(one: u32, other: u32) -> bool {
+        (one | other) & RST != 0 || one & other & FIN != 0
+    }
 }
 
 /// Seconds that an idle flow is kept, by what was seen of it.
 pub mod timeout {
+    use super::state;
+    use crate::address::protocol;
+
     /// TCP, both sides open. Two hours and four minutes: past the default keepalive (RFC 5382, REQ-5).
     pub const TCP_ESTABLISHED: u32 = 7440;
     /// TCP, closed by one or both sides, or reset.
     pub const TCP_CLOSING: u32 = 120;
     /// UDP that was answered (RFC 4787, REQ-5, asks for two minutes or more).
     pub const UDP: u32 = 180;
+    /// UDP that was one question and its answer, as DNS is: at two minutes each, a busy resolver would fill the table.
+    pub const UDP_ONCE: u32 = 30;
     /// Any other protocol.
     pub const OTHER: u32 = 600;
+    /// A flow that nobody has answered, before another may take the place of its answers. A SYN is sent again for
+    /// about a minute.
+    pub const UNANSWERED: u32 = 60;
+
+    /// For a flow of which `states` were seen, both directions together.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(protocol: u8, states: u32) -> u32 {
+        match protocol {
+            protocol::TCP if states & (state::FIN | state::RST) != 0 => TCP_CLOSING,
+            protocol::TCP => TCP_ESTABLISHED,
+            protocol::UDP if states & state::LATER != 0 => UDP,
+            protocol::UDP => UDP_ONCE,
+            _ => OTHER,
+        }
+    }
+}
+
+/// The source of a pod's packets to itself through a service: an address that the pod routes to its gateway, so that
+/// the answers come back here. One of IPv4's link-local addresses that nobody hands out (RFC 3927), and a ULA that
+/// nobody else has (RFC 4193).
+pub mod loop_address {
+    use super::{Addr4, Addr6};
+    use crate::address::{addr4, addr6};
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    pub const V4: Addr4 = addr4(Ipv4Addr::new(169, 254, 42, 1));
+    /// `fd6d:696c:6c72:6163::1` ("millrac" in ASCII).
+    pub const V6: Addr6 = addr6(Ipv6Addr::new(0xfd6d, 0x696c, 0x6c72, 0x6163, 0, 0, 0, 1));
 }
 
 const _: () = assert!(size_of::<Tuple<Addr4>>() == 16);

@@ -11,11 +11,15 @@
 
 pub mod address;
 pub mod affinity;
+pub mod answer;
 pub mod backend;
+pub mod checksum;
 pub mod flow;
 pub mod fragment;
 pub mod frontend;
+pub mod header;
 pub mod maps;
+pub mod scratch;
 pub mod select;
 pub mod service;
 pub mod socket;

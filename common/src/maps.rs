@@ -3,10 +3,12 @@
 use crate::{
     address::{Addr4, Addr6},
     affinity::{AffinityKey, AffinityValue},
+    answer::Bucket,
     backend::Slot,
     flow::{Flow, Tuple},
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendValue},
+    scratch::Scratch,
     service::{ServiceName, ServiceRecord},
     verdict::STATS_ENTRIES,
 };
@@ -106,5 +108,8 @@ pub const ALL: &[MapSpec] = &[
     spec::<FragmentKey<Addr6>, FragmentPorts>("FRAGMENTS_V6", MapKind::LruHash, FRAGMENTS, 0),
     spec::<PrefixKey<Addr4>, u32>("SERVICE_CIDRS_V4", MapKind::LpmTrie, SERVICE_CIDRS, NO_PREALLOC),
     spec::<PrefixKey<Addr6>, u32>("SERVICE_CIDRS_V6", MapKind::LpmTrie, SERVICE_CIDRS, NO_PREALLOC),
+    spec::<u32, Scratch<Addr4>>("SCRATCH_V4", MapKind::PerCpuArray, 1, 0),
+    spec::<u32, Scratch<Addr6>>("SCRATCH_V6", MapKind::PerCpuArray, 1, 0),
+    spec::<u32, Bucket>("ANSWERS", MapKind::PerCpuArray, 1, 0),
     spec::<u32, u64>("STATS", MapKind::PerCpuArray, STATS_ENTRIES, 0),
 ];

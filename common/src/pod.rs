@@ -5,6 +5,7 @@ use aya::Pod;
 use crate::{
     address::{Addr4, Addr6},
     affinity::{AffinityKey, AffinityValue},
+    answer::Bucket,
     backend::Slot,
     flow::{Flow, Tuple},
     fragment::{FragmentKey, FragmentPorts},
@@ -39,6 +40,7 @@ pod!(
     FragmentKey<Addr4>,
     FragmentKey<Addr6>,
     FragmentPorts,
+    Bucket,
     Translation,
     Datagrams,
 );

@@ -61,10 +61,14 @@ verdicts! {
     DropMalformed = "drop_malformed",
     /// A new flow was refused: the connection table is full.
     DropTableFull = "drop_table_full",
+    /// A new flow was refused: its answers could not be told from those of another flow of the same client.
+    DropReplyAmbiguous = "drop_reply_ambiguous",
     /// A packet was dropped: the kernel refused to rewrite it.
     DropRewriteFailed = "drop_rewrite_failed",
     /// A TCP segment to a service, no SYN, of no known flow: it went on untouched.
     PassUnknownSegment = "pass_unknown_segment",
+    /// A flow was forgotten: over, or idle for too long.
+    FlowExpired = "flow_expired",
     /// A slot of another service was read. Must be 0.
     BugForeignSlot = "bug_foreign_slot",
     /// A slot or record index beyond its map was read. Must be 0.

@@ -120,8 +120,9 @@ impl Service {
         Ok(backend)
     }
 
+    /// Any backend of a set that is not empty.
     #[inline(always)]
-    fn random<F: Family>(&self) -> Result<Backend<F::Address>, NoBackend> {
+    pub(crate) fn random<F: Family>(&self) -> Result<Backend<F::Address>, NoBackend> {
         // SAFETY: a helper without arguments.
         let random = unsafe { bpf_get_prandom_u32() };
         self.backend_at::<F>(select::slot(random, self.set.count())).ok_or(NoBackend::Drop)

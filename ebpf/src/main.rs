@@ -7,10 +7,14 @@ mod choose;
 mod config;
 mod family;
 mod maps;
+mod packet;
 mod socket;
 mod stats;
 
-use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use aya_ebpf::{
+    macros::{cgroup_sock_addr, classifier},
+    programs::{SockAddrContext, TcContext},
+};
 
 use crate::socket::{CONNECT, SENDMSG};
 
@@ -52,6 +56,18 @@ fn mr_getpeername4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 fn mr_getpeername6(ctx: SockAddrContext) -> i32 {
     socket::reverse6(&ctx)
+}
+
+/// On the host side of a pod's veth, at tc ingress: packets that the pod sends.
+#[classifier]
+fn mr_from_pod(ctx: TcContext) -> i32 {
+    packet::from_pod(&ctx)
+}
+
+/// On the host side of a pod's veth, at tc egress: packets that the pod is sent.
+#[classifier]
+fn mr_to_pod(ctx: TcContext) -> i32 {
+    packet::to_pod(&ctx)
 }
 
 /// The verifier proves that no program panics; the compiler asks for this all the same.

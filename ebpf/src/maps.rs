@@ -8,6 +8,7 @@ use aya_ebpf::{
 use millrace_common::{
     address::{Addr4, Addr6},
     affinity::{AffinityKey, AffinityValue},
+    answer::Bucket,
     backend::{BackendState, Slot},
     flow::{Flow, Tuple},
     fragment::{FragmentKey, FragmentPorts},
@@ -16,6 +17,7 @@ use millrace_common::{
         AFFINITY, BACKENDS as BACKEND_IDS, FLOWS, FRAGMENTS, FRONTENDS, MMAPABLE, NEW_FLOWS, NO_PREALLOC,
         SERVICE_CIDRS, SERVICES as RECORDS, SLOTS,
     },
+    scratch::Scratch,
     service::{ServiceName, ServiceRecord},
     socket::{Datagrams, Translation},
     verdict::STATS_ENTRIES,
@@ -60,6 +62,12 @@ pub(crate) static FRAGMENTS_V6: LruHashMap<FragmentKey<Addr6>, FragmentPorts> =
 pub(crate) static SERVICE_CIDRS_V4: LpmTrie<Addr4, u32> = LpmTrie::with_max_entries(SERVICE_CIDRS, NO_PREALLOC);
 #[map]
 pub(crate) static SERVICE_CIDRS_V6: LpmTrie<Addr6, u32> = LpmTrie::with_max_entries(SERVICE_CIDRS, NO_PREALLOC);
+#[map]
+pub(crate) static SCRATCH_V4: PerCpuArray<Scratch<Addr4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static SCRATCH_V6: PerCpuArray<Scratch<Addr6>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static ANSWERS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STATS_ENTRIES, 0);
 

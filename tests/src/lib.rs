@@ -29,5 +29,4 @@ pub mod client;
 pub mod probe;
 pub mod wire;
 
-pub mod apiserver;
 pub mod view;

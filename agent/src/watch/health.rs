@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Health {
     /// Objects and files that made no sense.
     pub rejected: Counter,
-    /// Watches that fell behind what the server keeps, so that a whole kind had to be listed again.
+    /// Complete lists asked for after the first one of a kind.
     pub relists: Counter,
-    /// Requests to the API server that failed, and watches that broke.
+    /// Requests to the API server that failed, and watches that broke or fell silent.
     pub errors: Counter,
     /// Documents of kinds that a service proxy does not read.
     pub other_kinds: Counter,

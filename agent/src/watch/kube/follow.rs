@@ -103,6 +103,7 @@ where
             if let ControlFlow::Break(closed) = done {
                 return closed;
             }
+            self.output.health().relists.increment();
         }
     }
 
@@ -151,7 +152,6 @@ where
             }
             self.pace.pause().await;
             if let Next::List = next {
-                self.output.health().relists.increment();
                 tracing::info!(kind = K::KIND, version, "the watch fell behind what the server keeps; listing again");
                 return ControlFlow::Continue(());
             }

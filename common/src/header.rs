@@ -1,0 +1,186 @@
+//! The headers of a packet as numbers: what the programs read, and the headers of the answers that they write.
+//! Words are as they lie in a packet.
+
+use crate::{
+    address::{Addr4, Addr6, Port, protocol},
+    checksum::Sum,
+};
+
+/// EtherTypes (IEEE 802), in network order.
+pub mod ether {
+    pub const IPV4: u16 = 0x0800u16.to_be();
+    pub const IPV6: u16 = 0x86ddu16.to_be();
+    /// 802.1Q and 802.1ad: a VLAN tag of four bytes comes first.
+    pub const VLAN: u16 = 0x8100u16.to_be();
+    pub const VLAN_OUTER: u16 = 0x88a8u16.to_be();
+    /// Bytes before the network header without a tag.
+    pub const HEADER: u32 = 14;
+    pub const TAG: u32 = 4;
+}
+
+/// Bits of byte 13 of a TCP header (RFC 9293, 3.1).
+pub mod tcp {
+    pub const FIN: u8 = 1;
+    pub const SYN: u8 = 1 << 1;
+    pub const RST: u8 = 1 << 2;
+    pub const ACK: u8 = 1 << 4;
+    pub const HEADER: u32 = 20;
+    /// Offset of the checksum.
+    pub const CHECKSUM: u32 = 16;
+
+    /// True for the segment that begins a connection.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opens(flags: u8) -> bool {
+        flags & (SYN | ACK | RST | FIN) == SYN
+    }
+}
+
+pub mod udp {
+    pub const HEADER: u32 = 8;
+    /// Offset of the checksum.
+    pub const CHECKSUM: u32 = 6;
+}
+
+/// IPv6 next-header values that are walked over (RFC 8200, 4).
+pub mod extension {
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const DESTINATION: u8 = 60;
+    /// Headers that are walked over at most; a packet with more is nobody's service traffic.
+    pub const LIMIT: u32 = 6;
+}
+
+/// Which part of a datagram a packet is.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    Whole,
+    /// The first fragment: the only one with ports.
+    Head,
+    Tail,
+}
+
+impl Part {
+    /// From an IPv4 header's flags and offset, host order (RFC 791, 3.1).
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_v4(word: u16) -> Self {
+        Self::from(word & 0x1fff != 0, word & 0x2000 != 0)
+    }
+
+    /// From an IPv6 fragment header's offset and M flag, host order (RFC 8200, 4.5).
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_v6(word: u16) -> Self {
+        Self::from(word & 0xfff8 != 0, word & 1 != 0)
+    }
+
+    #[inline(always)]
+    const fn from(offset: bool, more: bool) -> Self {
+        match (offset, more) {
+            (true, _) => Self::Tail,
+            (false, true) => Self::Head,
+            // IPv6 calls it an atomic fragment (RFC 6946).
+            (false, false) => Self::Whole,
+        }
+    }
+}
+
+const TTL: u8 = 64;
+
+/// An IPv4 header without options, its checksum computed, for `payload` bytes.
+#[inline(always)]
+#[must_use]
+pub const fn ipv4(source: Addr4, destination: Addr4, protocol: u8, payload: u32) -> [u32; 5] {
+    let length = (20 + payload as u16).to_be_bytes();
+    let first = u32::from_ne_bytes([0x45, 0, length[0], length[1]]);
+    // Do not fragment, as the kernel says of its own resets.
+    let second = u32::from_ne_bytes([0, 0, 0x40, 0]);
+    let third = u32::from_ne_bytes([TTL, protocol, 0, 0]);
+    let sum = Sum::ZERO.add(first).add(second).add(third).add(source[0]).add(destination[0]);
+    let [a, b] = sum.checksum().to_ne_bytes();
+    [first, second, u32::from_ne_bytes([TTL, protocol, a, b]), source[0], destination[0]]
+}
+
+/// An IPv6 header for `payload` bytes.
+#[inline(always)]
+#[must_use]
+pub const fn ipv6(source: Addr6, destination: Addr6, protocol: u8, payload: u32) -> [u32; 10] {
+    let length = (payload as u16).to_be_bytes();
+    let [s0, s1, s2, s3] = source;
+    let [d0, d1, d2, d3] = destination;
+    let first = u32::from_ne_bytes([0x60, 0, 0, 0]);
+    [first, u32::from_ne_bytes([length[0], length[1], protocol, TTL]), s0, s1, s2, s3, d0, d1, d2, d3]
+}
+
+/// The sum of the pseudo header (RFC 9293, 3.1; RFC 8200, 8.1).
+#[inline(always)]
+#[must_use]
+pub fn pseudo(source: &[u32], destination: &[u32], protocol: u8, length: u32) -> Sum {
+    let addresses = source.iter().chain(destination).fold(Sum::ZERO, |sum, &word| sum.add(word));
+    addresses.add(length.to_be()).add((protocol as u32).to_be())
+}
+
+/// What a reset must know of the segment that it answers, host order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment {
+    pub sequence: u32,
+    pub acknowledgment: u32,
+    pub flags: u8,
+    /// Bytes of payload.
+    pub payload: u32,
+}
+
+/// The TCP header that resets `segment` (RFC 9293, 3.5.2), from `source_port`; its checksum starts from `pseudo`.
+#[inline(always)]
+#[must_use]
+pub const fn reset(segment: Segment, source_port: Port, destination_port: Port, pseudo: Sum) -> [u32; 5] {
+    let (sequence, acknowledgment, flags) = if segment.flags & tcp::ACK != 0 {
+        (segment.acknowledgment, 0, tcp::RST)
+    } else {
+        let taken = (segment.flags & tcp::SYN != 0) as u32 + (segment.flags & tcp::FIN != 0) as u32 + segment.payload;
+        (0, segment.sequence.wrapping_add(taken), tcp::RST | tcp::ACK)
+    };
+    let [a, b] = source_port.network().to_ne_bytes();
+    let [c, d] = destination_port.network().to_ne_bytes();
+    let ports = u32::from_ne_bytes([a, b, c, d]);
+    // Five words of header; no window.
+    let bits = u32::from_ne_bytes([5 << 4, flags, 0, 0]);
+    let (sequence, acknowledgment) = (sequence.to_be(), acknowledgment.to_be());
+    let sum = pseudo.add(ports).add(sequence).add(acknowledgment).add(bits);
+    let [a, b] = sum.checksum().to_ne_bytes();
+    [ports, sequence, acknowledgment, bits, u32::from_ne_bytes([a, b, 0, 0])]
+}
+
+/// ICMP types and codes (RFC 792, RFC 4443).
+pub mod icmp {
+    pub const HEADER: u32 = 8;
+    /// Offset of the checksum.
+    pub const CHECKSUM: u32 = 2;
+    pub const ECHO_REQUEST_V4: u8 = 8;
+    pub const ECHO_REQUEST_V6: u8 = 128;
+    /// Type and code of "port unreachable".
+    pub const PORT_UNREACHABLE_V4: [u8; 2] = [3, 3];
+    pub const PORT_UNREACHABLE_V6: [u8; 2] = [1, 4];
+
+    /// Destination unreachable (fragmentation needed too), time exceeded, parameter problem: they quote a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_error_v4(kind: u8) -> bool {
+        matches!(kind, 3 | 11 | 12)
+    }
+
+    /// Destination unreachable, packet too big, time exceeded, parameter problem.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_error_v6(kind: u8) -> bool {
+        matches!(kind, 1..=4)
+    }
+}
+
+/// The protocol number of the family's ICMP.
+pub const ICMP_V4: u8 = protocol::ICMP;
+/// See [`ICMP_V4`].
+pub const ICMP_V6: u8 = protocol::ICMPV6;

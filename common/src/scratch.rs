@@ -1,0 +1,49 @@
+//! What a packet program keeps of one packet while it runs. It lies in a map, one per CPU, since the stack is 512 bytes
+//! and the verifier follows every byte of it; no two runs of these programs on one CPU ever overlap.
+
+use crate::{
+    flow::{Flow, Tuple},
+    header::Part,
+};
+
+/// Value of SCRATCH.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scratch<A> {
+    pub packet: Packet<A>,
+    /// What the packet becomes.
+    pub to: Flow<A>,
+}
+
+/// What was read of a packet.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Packet<A> {
+    /// As it arrives; ports only where the transport has them.
+    pub tuple: Tuple<A>,
+    /// Offset of the network header in the frame.
+    pub l3: u32,
+    /// Offset of the transport header.
+    pub l4: u32,
+    /// Bytes from the transport header on, as the network header says.
+    pub l4_length: u32,
+    /// What ties fragments together, network order.
+    pub fragment: u32,
+    pub part: Part,
+    /// Flags of a TCP segment, type of an ICMP message.
+    pub kind: u8,
+    pub _pad: u16,
+}
+
+impl<A: Default + Copy> Packet<A> {
+    /// Nothing read yet.
+    #[inline(always)]
+    #[must_use]
+    pub fn at(l3: u32) -> Self {
+        let tuple = Tuple::default();
+        Self { tuple, l3, l4: 0, l4_length: 0, fragment: 0, part: Part::Whole, kind: 0, _pad: 0 }
+    }
+}
+
+const _: () = assert!(size_of::<Scratch<crate::address::Addr4>>() == 36 + 40);
+const _: () = assert!(size_of::<Scratch<crate::address::Addr6>>() == 60 + 64);

@@ -1,0 +1,256 @@
+//! A flow begins: a backend is chosen and both entries are written, so that every packet of it, and every answer,
+//! finds its way.
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use millrace_common::{
+    address::Address,
+    flow::{Flow, Tuple, state, timeout},
+    scratch::Packet,
+    select,
+    service::Attributes,
+    verdict::Verdict,
+};
+
+use super::{
+    Decision,
+    flow::{self, End},
+    forward::Resumed,
+    network::Network,
+};
+use crate::{
+    choose::{Backend, NoBackend, Service, backend_alive},
+    stats::count,
+};
+
+/// Backends that are tried before a flow is refused because its answers would be ambiguous.
+const ATTEMPTS: u32 = 4;
+
+/// A flow that was not answered yet goes where its first packet went, while that backend serves.
+#[inline(never)]
+pub(super) fn unanswered<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Resumed {
+    let Some(entry) = F::ct_new().get_ptr_mut(&packet.tuple) else { return Resumed::Unknown };
+    if !flow::read(entry, select::tag(&packet.tuple), to) {
+        return Resumed::Unknown;
+    }
+    let answers = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::REPLY);
+    // The LRU may have taken one entry without the other; another flow may have taken the place of its answers.
+    if backend_alive(to.backend, to.epoch) && answered_by::<F>(&answers, packet) {
+        flow::touch(entry, to, packet);
+        count(Verdict::PacketForwarded);
+        return Resumed::Yes;
+    }
+    let _ = F::ct_new().remove(&packet.tuple);
+    Resumed::Over
+}
+
+/// True if answers with this key come back to the flow that `packet` belongs to.
+#[inline(never)]
+fn answered_by<F: Network>(answers: &Tuple<F::Address>, packet: &Packet<F::Address>) -> bool {
+    let tag = select::tag(answers);
+    let ours = |entry| flow::look(entry, tag, |entry| is_answer_to(entry, packet)).unwrap_or(false);
+    F::ct().get_ptr(answers).is_some_and(ours) || F::ct_new().get_ptr(answers).is_some_and(ours)
+}
+
+/// The entry gives answers the addresses that the client knows.
+#[inline(always)]
+fn is_answer_to<A: Address>(entry: *const Flow<A>, packet: &Packet<A>) -> bool {
+    let tuple = &packet.tuple;
+    let named = End { address: &tuple.destination, port: tuple.destination_port };
+    let client = End { address: &tuple.source, port: tuple.source_port };
+    flow::turns_into(entry, named, client)
+}
+
+/// Chooses a backend and writes the entries.
+#[inline(always)]
+pub(super) fn begin<F: Network>(
+    packet: &Packet<F::Address>,
+    service: &Service,
+    moved: bool,
+    to: &mut Flow<F::Address>,
+) -> Decision {
+    for attempt in 0..ATTEMPTS {
+        match choose::<F>(packet, service, to, attempt > 0) {
+            Chosen::Backend => {}
+            Chosen::None => break,
+            Chosen::Unused => return Decision::Pass,
+            Chosen::Reject => return Decision::Refuse,
+            Chosen::Drop => {
+                count(Verdict::DropNoLocalEndpoint);
+                return Decision::Drop;
+            }
+        }
+        match write::<F>(packet, to) {
+            Written::Yes => {
+                count(if moved { Verdict::PacketMoved } else { Verdict::PacketNewFlow });
+                return Decision::Send;
+            }
+            Written::ByAnother => {
+                count(Verdict::PacketForwarded);
+                return Decision::Send;
+            }
+            Written::Ambiguous => {}
+            Written::Full => {
+                count(Verdict::DropTableFull);
+                return Decision::Drop;
+            }
+        }
+    }
+    count(Verdict::DropReplyAmbiguous);
+    Decision::Drop
+}
+
+#[derive(Clone, Copy)]
+enum Chosen {
+    Backend,
+    /// There is no other.
+    None,
+    Unused,
+    Reject,
+    Drop,
+}
+
+/// Fills in the forward entry for a chosen backend; for `another` one where the first would not do, which session
+/// affinity does not allow.
+#[inline(never)]
+fn choose<F: Network>(
+    packet: &Packet<F::Address>,
+    service: &Service,
+    to: &mut Flow<F::Address>,
+    another: bool,
+) -> Chosen {
+    if another && service.attributes.has(Attributes::AFFINITY) {
+        return Chosen::None;
+    }
+    let chosen = if another { service.random::<F>() } else { service.choose::<F>(packet.tuple.source) };
+    let backend: Backend<F::Address> = match chosen {
+        Ok(backend) => backend,
+        Err(NoBackend::Unused) => return Chosen::Unused,
+        Err(NoBackend::Reject) => return Chosen::Reject,
+        Err(NoBackend::Drop) => return Chosen::Drop,
+    };
+    // A pod that is its own backend would take packets from its own address for a mistake, and answer itself: it is
+    // given another address to answer to.
+    let to_itself = backend.address == packet.tuple.source;
+    let tag = select::tag(&packet.tuple);
+    *to = Flow {
+        head: tag,
+        service: service.index,
+        backend: backend.id,
+        epoch: backend.epoch,
+        source: if to_itself { F::LOOP } else { packet.tuple.source },
+        destination: backend.address,
+        source_port: packet.tuple.source_port,
+        destination_port: backend.port,
+        last_seen: flow::now(),
+        state: state::SEEN | if to_itself { state::HAIRPIN } else { 0 },
+        tail: tag,
+    };
+    Chosen::Backend
+}
+
+#[derive(Clone, Copy)]
+enum Written {
+    Yes,
+    /// Another CPU was first: `to` is what it chose.
+    ByAnother,
+    /// The answers could not be told from another flow's.
+    Ambiguous,
+    Full,
+}
+
+/// The answers' entry first: no packet may leave whose answer would not find its way.
+#[inline(never)]
+fn write<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Written {
+    let answers = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::REPLY);
+    let flags = match place::<F>(&answers, packet) {
+        Place::Free => BPF_NOEXIST,
+        Place::Ours => BPF_ANY,
+        Place::Taken => return Written::Ambiguous,
+    };
+    if !insert_answers::<F>(&answers, packet, to, flags) && !answered_by::<F>(&answers, packet) {
+        return if F::ct_new().get_ptr(&answers).is_some() { Written::Ambiguous } else { Written::Full };
+    }
+    if F::ct_new().insert(&packet.tuple, &*to, BPF_NOEXIST as u64).is_ok() {
+        return Written::Yes;
+    }
+    lost::<F>(packet, &answers, to)
+}
+
+#[inline(never)]
+fn insert_answers<F: Network>(
+    answers: &Tuple<F::Address>,
+    packet: &Packet<F::Address>,
+    to: &Flow<F::Address>,
+    flags: u32,
+) -> bool {
+    let mut entry = *to;
+    // Not seen yet.
+    entry.state &= !state::SEEN;
+    flow::turn(&mut entry, packet, select::tag(answers));
+    F::ct_new().insert(answers, &entry, flags as u64).is_ok()
+}
+
+/// The forward entry could not be written: by another CPU's leave or for want of memory. Its choice is taken over.
+#[inline(never)]
+fn lost<F: Network>(packet: &Packet<F::Address>, answers: &Tuple<F::Address>, to: &mut Flow<F::Address>) -> Written {
+    let winner = F::ct_new().get_ptr(&packet.tuple);
+    let won = winner.is_some_and(|entry| flow::read(entry, select::tag(&packet.tuple), to));
+    // The same choice has the same answers' entry.
+    if !won || to.destination != answers.source || to.destination_port != answers.source_port {
+        let _ = F::ct_new().remove(answers);
+    }
+    if won { Written::ByAnother } else { Written::Full }
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Free,
+    /// There are answers of this very flow, left over or written this moment by another CPU.
+    Ours,
+    /// They are another flow's.
+    Taken,
+}
+
+/// Whether answers with this key can be this flow's. Another flow of the same client, from the same port to the same
+/// backend through another frontend, has the same answers; it gives way when it is over, never while it lives.
+#[inline(never)]
+fn place<F: Network>(answers: &Tuple<F::Address>, packet: &Packet<F::Address>) -> Place {
+    let tag = select::tag(answers);
+    if let Some(entry) = F::ct().get_ptr(answers) {
+        if flow::look(entry, tag, |entry| is_answer_to(entry, packet)) != Some(true) && !give_way::<F>(answers, entry) {
+            return Place::Taken;
+        }
+        // Left over by a flow that was forgotten.
+        let _ = F::ct().remove(answers);
+    }
+    let Some(entry) = F::ct_new().get_ptr(answers) else { return Place::Free };
+    let (_, seen) = flow::state_of(entry);
+    if flow::look(entry, tag, |entry| is_answer_to(entry, packet)) == Some(true)
+        || flow::now().wrapping_sub(seen) > timeout::UNANSWERED
+    {
+        Place::Ours
+    } else {
+        Place::Taken
+    }
+}
+
+/// Forgets an established flow, found by its answers' entry, if it is over.
+#[inline(never)]
+fn give_way<F: Network>(answers: &Tuple<F::Address>, entry: *const Flow<F::Address>) -> bool {
+    let mut flow = Flow::default();
+    if !flow::read(entry, select::tag(answers), &mut flow) {
+        return true;
+    }
+    let beginning = flow::opposite(&flow, answers.protocol, Tuple::<F::Address>::FORWARD);
+    if let Some(forward) = F::ct().get_ptr(&beginning) {
+        let (forward_state, forward_seen) = flow::state_of(forward);
+        let seen = if forward_seen > flow.last_seen { forward_seen } else { flow.last_seen };
+        if !state::closed(forward_state, flow.state)
+            && flow::now().wrapping_sub(seen) <= timeout::of(answers.protocol, forward_state | flow.state)
+        {
+            return false;
+        }
+    }
+    let _ = F::ct().remove(&beginning);
+    true
+}

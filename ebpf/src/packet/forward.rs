@@ -1,0 +1,165 @@
+//! From the client to the service: what becomes of a packet that a pod sends.
+
+use aya_ebpf::maps::lpm_trie::Key;
+use millrace_common::{
+    address::{Address, Port, protocol},
+    flow::{Flow, Tuple, state},
+    header::{Part, tcp},
+    scratch::Packet,
+    select,
+    verdict::Verdict,
+};
+
+use super::{Decision, begin, flow, fragment, network::Network, reverse};
+use crate::{
+    choose::{Found, Service, backend_alive, find_frontend},
+    stats::count,
+};
+
+/// What becomes of a packet that a pod sends.
+#[inline(always)]
+pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+    if !matches!(packet.tuple.protocol, protocol::TCP | protocol::UDP) {
+        return Decision::Pass;
+    }
+    if packet.part == Part::Tail && !fragment::ports::<F>(packet) {
+        return headless::<F>(packet);
+    }
+    if packet.tuple.destination == F::LOOP {
+        return match reverse::decide::<F>(packet, to) {
+            Decision::Send => Decision::Turn,
+            decision => decision,
+        };
+    }
+    let decision = from_client::<F>(packet, to);
+    if decision == Decision::Send && to.state & state::HAIRPIN != 0 { Decision::Turn } else { decision }
+}
+
+/// A packet of a known flow costs one lookup; everything else is decided at leisure.
+#[inline(always)]
+fn from_client<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+    if let Some(entry) = F::ct().get_ptr_mut(&packet.tuple)
+        && flow::read(entry, select::tag(&packet.tuple), to)
+        && goes_on(packet, to)
+    {
+        flow::touch(entry, to, packet);
+        count(Verdict::PacketForwarded);
+        return Decision::Send;
+    }
+    unknown::<F>(packet, to)
+}
+
+/// A datagram goes where its flow went while that backend serves. A connection goes on until it ends; a SYN may be the
+/// beginning of another one.
+#[inline(always)]
+fn goes_on<A>(packet: &Packet<A>, known: &Flow<A>) -> bool {
+    if packet.tuple.protocol == protocol::UDP {
+        backend_alive(known.backend, known.epoch)
+    } else {
+        !tcp::opens(packet.kind)
+    }
+}
+
+#[inline(never)]
+fn unknown<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+    let moved = match resume::<F>(packet, to) {
+        Resumed::Yes => return Decision::Send,
+        Resumed::Over => true,
+        Resumed::Unknown => false,
+    };
+    let frontend =
+        match find_frontend::<F>(packet.tuple.destination, packet.tuple.destination_port, packet.tuple.protocol) {
+            Found::Frontend(frontend) => frontend,
+            Found::OtherPort => return Decision::Refuse,
+            Found::Nothing => return unowned::<F>(packet.tuple.destination),
+        };
+    let moved = match begin::unanswered::<F>(packet, to) {
+        Resumed::Yes => return Decision::Send,
+        Resumed::Over => true,
+        Resumed::Unknown => moved,
+    };
+    if packet.part == Part::Tail {
+        count(Verdict::DropFragmentWithoutHead);
+        return Decision::Drop;
+    }
+    if packet.tuple.protocol == protocol::TCP && !tcp::opens(packet.kind) {
+        count(Verdict::PassUnknownSegment);
+        return Decision::Pass;
+    }
+    let Some(service) = Service::from_inside(frontend) else { return Decision::Drop };
+    begin::begin::<F>(packet, &service, moved, to)
+}
+
+/// Whether a packet goes on with a flow that has entries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resumed {
+    Yes,
+    /// It had entries, and they are gone now: its backend no longer serves, or the connection was over.
+    Over,
+    Unknown,
+}
+
+/// A SYN on a connection that has entries: sent again, or a new connection from the same port.
+#[inline(never)]
+fn resume<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Resumed {
+    let Some(entry) = F::ct().get_ptr_mut(&packet.tuple) else { return Resumed::Unknown };
+    if !flow::read(entry, select::tag(&packet.tuple), to) {
+        return Resumed::Unknown;
+    }
+    let answers = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::REPLY);
+    let answered = F::ct().get_ptr(&answers).map_or(0, |entry| flow::state_of(entry).0);
+    if packet.tuple.protocol == protocol::TCP
+        && !state::closed(to.state, answered)
+        && backend_alive(to.backend, to.epoch)
+    {
+        flow::touch(entry, to, packet);
+        count(Verdict::PacketForwarded);
+        return Resumed::Yes;
+    }
+    // Gone already, on another CPU: just as well.
+    let _ = F::ct().remove(&packet.tuple);
+    let _ = F::ct().remove(&answers);
+    Resumed::Over
+}
+
+/// A packet to an address that no service has.
+#[inline(always)]
+fn unowned<F: Network>(destination: F::Address) -> Decision {
+    if in_service_range::<F>(destination) {
+        count(Verdict::DropNoSuchService);
+        return Decision::Drop;
+    }
+    Decision::Pass
+}
+
+#[inline(always)]
+fn in_service_range<F: Network>(destination: F::Address) -> bool {
+    F::service_cidrs().get(Key::new(<F::Address as Address>::WORDS as u32 * 32, destination)).is_some()
+}
+
+/// True for an address that services own, whatever the port.
+#[inline(always)]
+fn owned<F: Network>(destination: F::Address) -> bool {
+    // Protocol 0 has no frontend, so that only the mark is found.
+    matches!(find_frontend::<F>(destination, Port::ANY, 0), Found::Frontend(_) | Found::OtherPort)
+}
+
+/// A packet whose headers make no sense: not for a service to see.
+#[inline(never)]
+pub(super) fn malformed<F: Network>(packet: &Packet<F::Address>) -> Decision {
+    if owned::<F>(packet.tuple.destination) || in_service_range::<F>(packet.tuple.destination) {
+        count(Verdict::DropMalformed);
+        return Decision::Drop;
+    }
+    Decision::Pass
+}
+
+/// A fragment whose head was not seen, or was not a service's.
+#[inline(never)]
+fn headless<F: Network>(packet: &Packet<F::Address>) -> Decision {
+    if owned::<F>(packet.tuple.destination) || in_service_range::<F>(packet.tuple.destination) {
+        count(Verdict::DropFragmentWithoutHead);
+        return Decision::Drop;
+    }
+    Decision::Pass
+}

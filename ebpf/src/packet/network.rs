@@ -1,0 +1,53 @@
+//! What the per-packet path must know of a family beyond its addresses: its header, and its ICMP.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::programs::sk_buff::SkBuff;
+
+use millrace_common::scratch::Packet;
+
+use super::parse::Shape;
+use crate::family::Family;
+
+pub(super) trait Network: Family {
+    /// Bytes of the header without options or extensions.
+    const HEADER: u32;
+    /// Offset of the source address; the destination follows it.
+    const ADDRESSES: u32;
+    /// Offset of the header's own checksum, if it has one.
+    const CHECKSUM: Option<u32>;
+    /// Source of a pod's packets to itself.
+    const LOOP: Self::Address;
+    /// The family's ICMP.
+    const ICMP: u8;
+    /// The ICMP checksum covers a pseudo header.
+    const ICMP_PSEUDO: bool;
+    const ECHO_REQUEST: u8;
+    /// Type and code.
+    const PORT_UNREACHABLE: [u8; 2];
+    /// Both addresses as they lie in the header, source first.
+    type Addresses: Copy + AsRef<[u32]>;
+    /// A header without options, to be written.
+    type Header;
+
+    fn addresses(source: Self::Address, destination: Self::Address) -> Self::Addresses;
+
+    fn header(source: Self::Address, destination: Self::Address, protocol: u8, payload: u32) -> Self::Header;
+
+    fn icmp_is_error(kind: u8) -> bool;
+
+    /// Reads the header at `packet.l3`, with its options or extensions: everything in `packet` but what the
+    /// transport's header says. A `quoted` packet may be cut off.
+    fn read(skb: *mut __sk_buff, packet: &mut Packet<Self::Address>, quoted: bool) -> Shape;
+}
+
+/// Bytes of the packet, wherever they lie.
+#[inline(always)]
+pub(super) fn load<T>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+    SkBuff::new(skb).load(offset as usize).ok()
+}
+
+/// True if all could be written.
+#[inline(always)]
+pub(super) fn store<T>(skb: *mut __sk_buff, offset: u32, value: &T) -> bool {
+    SkBuff::new(skb).store(offset as usize, value, 0).is_ok()
+}

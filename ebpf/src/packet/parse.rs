@@ -1,0 +1,67 @@
+//! From bytes to a tuple. Nothing is believed: lengths are compared with the packet, and headers that contradict each
+//! other are no headers.
+
+use aya_ebpf::bindings::__sk_buff;
+use millrace_common::{
+    address::{Port, protocol},
+    header::{Part, icmp, tcp, udp},
+    scratch::Packet,
+};
+
+use super::network::{Network, load};
+
+/// How far reading got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// No network header at all: nobody can say whose packet it is.
+    Unreadable,
+    /// The addresses are known, the rest contradicts itself or is cut off.
+    Malformed,
+    Readable,
+}
+
+/// Network and transport header.
+#[inline(never)]
+pub(super) fn parse<F: Network>(skb: *mut __sk_buff, packet: &mut Packet<F::Address>) -> Shape {
+    match F::read(skb, packet, false) {
+        Shape::Readable if packet.part != Part::Tail => transport::<F>(skb, packet),
+        shape => shape,
+    }
+}
+
+#[inline(always)]
+fn transport<F: Network>(skb: *mut __sk_buff, packet: &mut Packet<F::Address>) -> Shape {
+    match packet.tuple.protocol {
+        protocol::TCP => {
+            let Some(header) = load::<[u16; 10]>(skb, packet.l4) else { return Shape::Malformed };
+            let [offset, flags] = header[6].to_ne_bytes();
+            let length = (offset >> 4) as u32 * 4;
+            if length < tcp::HEADER || (packet.part == Part::Whole && length > packet.l4_length) {
+                return Shape::Malformed;
+            }
+            packet.kind = flags;
+            ports(packet, header[0], header[1])
+        }
+        protocol::UDP => {
+            let Some(header) = load::<[u16; 4]>(skb, packet.l4) else { return Shape::Malformed };
+            let length = u16::from_be(header[2]) as u32;
+            if length < udp::HEADER || (packet.part == Part::Whole && length > packet.l4_length) {
+                return Shape::Malformed;
+            }
+            ports(packet, header[0], header[1])
+        }
+        other if other == F::ICMP => {
+            let Some(header) = load::<[u8; icmp::HEADER as usize]>(skb, packet.l4) else { return Shape::Malformed };
+            packet.kind = header[0];
+            Shape::Readable
+        }
+        _ => Shape::Readable,
+    }
+}
+
+#[inline(always)]
+fn ports<A>(packet: &mut Packet<A>, source: u16, destination: u16) -> Shape {
+    packet.tuple.source_port = Port::from_network(source);
+    packet.tuple.destination_port = Port::from_network(destination);
+    Shape::Readable
+}

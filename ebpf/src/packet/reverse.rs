@@ -1,0 +1,109 @@
+//! From the backend back to the client: the answer is given the address that the client named.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use millrace_common::{
+    address::protocol,
+    flow::{Flow, Tuple, state},
+    header::{Part, tcp},
+    scratch::Packet,
+    select,
+    verdict::Verdict,
+};
+
+use super::{
+    Decision,
+    flow::{self, End},
+    fragment,
+    network::Network,
+};
+use crate::stats::count;
+
+/// What becomes of a packet that a pod is sent.
+#[inline(always)]
+pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+    if !matches!(packet.tuple.protocol, protocol::TCP | protocol::UDP)
+        || (packet.part == Part::Tail && !fragment::ports::<F>(packet))
+    {
+        return Decision::Pass;
+    }
+    packet.tuple.direction = Tuple::<F::Address>::REPLY;
+    if let Some(entry) = F::ct().get_ptr_mut(&packet.tuple)
+        && flow::read(entry, select::tag(&packet.tuple), to)
+    {
+        flow::touch(entry, to, packet);
+        count(Verdict::PacketReversed);
+        return Decision::Send;
+    }
+    first::<F>(packet, to)
+}
+
+/// The first answer makes a flow an established one.
+#[inline(never)]
+fn first<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+    let Some(entry) = F::ct_new().get_ptr(&packet.tuple) else { return Decision::Pass };
+    if !flow::read(entry, select::tag(&packet.tuple), to) {
+        return Decision::Pass;
+    }
+    let beginning = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::FORWARD);
+    if packet.tuple.protocol == protocol::TCP && packet.kind & tcp::RST != 0 {
+        // Nobody listens there: there is nothing to keep, and the next attempt may choose another backend.
+        forget::<F>(packet, &beginning);
+    } else if !promote::<F>(packet, &beginning, to) {
+        // The entries stay where they are, so that the answer gets through when it is sent again and there is room.
+        count(Verdict::DropTableFull);
+        return Decision::Drop;
+    }
+    count(Verdict::PacketReversed);
+    Decision::Send
+}
+
+#[inline(always)]
+fn forget<F: Network>(packet: &Packet<F::Address>, beginning: &Tuple<F::Address>) {
+    // Taken by the LRU already: just as well.
+    let _ = F::ct_new().remove(beginning);
+    let _ = F::ct_new().remove(&packet.tuple);
+}
+
+/// Moves both entries to where nothing is evicted: false if there is no room. `to` is the answers' entry.
+#[inline(never)]
+fn promote<F: Network>(packet: &Packet<F::Address>, beginning: &Tuple<F::Address>, to: &mut Flow<F::Address>) -> bool {
+    if !leads_here::<F>(packet, beginning) {
+        // A late answer of a backend that the flow has left: it is given its address, and that is all.
+        return true;
+    }
+    to.last_seen = flow::now();
+    to.state |= flow::bits(packet);
+    // Refused because another CPU was first, with the same entry: see whether it is there.
+    if F::ct().insert(&packet.tuple, &*to, BPF_NOEXIST as u64).is_err() && F::ct().get_ptr(&packet.tuple).is_none() {
+        return false;
+    }
+    if !insert_forward::<F>(packet, beginning, to) {
+        let _ = F::ct().remove(&packet.tuple);
+        return false;
+    }
+    forget::<F>(packet, beginning);
+    true
+}
+
+/// The flow still goes to the backend that answers, or its own entry was taken by the LRU.
+#[inline(never)]
+fn leads_here<F: Network>(packet: &Packet<F::Address>, beginning: &Tuple<F::Address>) -> bool {
+    let client = End { address: &packet.tuple.destination, port: packet.tuple.destination_port };
+    let backend = End { address: &packet.tuple.source, port: packet.tuple.source_port };
+    F::ct_new().get_ptr(beginning).is_none_or(|entry| {
+        flow::look(entry, select::tag(beginning), |entry| flow::turns_into(entry, client, backend)).unwrap_or(true)
+    })
+}
+
+/// What the client's packets become follows from their answers: `to` is the answers' entry.
+#[inline(never)]
+fn insert_forward<F: Network>(
+    packet: &Packet<F::Address>,
+    beginning: &Tuple<F::Address>,
+    to: &Flow<F::Address>,
+) -> bool {
+    let mut entry = *to;
+    entry.state = state::SEEN | to.state & state::HAIRPIN;
+    flow::turn(&mut entry, packet, select::tag(beginning));
+    F::ct().insert(beginning, &entry, BPF_NOEXIST as u64).is_ok() || F::ct().get_ptr(beginning).is_some()
+}

@@ -1,0 +1,87 @@
+//! New addresses and ports for a packet, and checksums that hold.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    helpers::{bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace},
+};
+use millrace_common::{
+    address::protocol,
+    checksum::Sum,
+    flow::Flow,
+    header::{Part, tcp, udp},
+    scratch::Packet,
+    verdict::Verdict,
+};
+
+use super::{
+    DROP, NEXT,
+    network::{Network, store},
+};
+use crate::stats::count;
+
+/// Gives the packet the addresses and ports of `to`.
+#[inline(never)]
+pub(super) fn rewrite<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, to: &Flow<F::Address>) -> i32 {
+    let old = F::addresses(packet.tuple.source, packet.tuple.destination);
+    let new = F::addresses(to.source, to.destination);
+    let difference = Sum::ZERO.replace_all(old.as_ref(), new.as_ref()).folded32();
+    let done = (packet.part == Part::Tail || transport::<F>(skb, packet, to, difference))
+        && network::<F>(skb, packet.l3, difference)
+        && store(skb, packet.l3 + F::ADDRESSES, &new);
+    if done {
+        return NEXT;
+    }
+    count(Verdict::DropRewriteFailed);
+    DROP
+}
+
+#[inline(always)]
+fn network<F: Network>(skb: *mut __sk_buff, l3: u32, difference: u32) -> bool {
+    match F::CHECKSUM {
+        // SAFETY: a helper that checks its offset; size 0 says that `to` is a difference.
+        Some(offset) => unsafe { bpf_l3_csum_replace(skb, l3 + offset, 0, difference as u64, 0) == 0 },
+        None => {
+            // The sum over the whole packet that a device may have computed: the transport's checksum was changed as
+            // if the addresses were not part of it, which is right for IPv4, whose header's own checksum makes up
+            // for them. Here they go back in.
+            // SAFETY: a helper; it fails where there is no such sum.
+            unsafe { bpf_csum_update(skb, difference) };
+            true
+        }
+    }
+}
+
+/// Ports and the transport's checksum. The kernel may have left that to the device (CHECKSUM_PARTIAL): then it holds
+/// the sum of the pseudo header only, which the addresses change and the ports do not. The helper knows.
+#[inline(always)]
+fn transport<F: Network>(
+    skb: *mut __sk_buff,
+    packet: &Packet<F::Address>,
+    to: &Flow<F::Address>,
+    difference: u32,
+) -> bool {
+    let (offset, flags) = if packet.tuple.protocol == protocol::TCP {
+        (packet.l4 + tcp::CHECKSUM, 0)
+    } else {
+        // Zero means "none" and stays so; a sum that becomes zero is written as ones (RFC 768).
+        (packet.l4 + udp::CHECKSUM, BPF_F_MARK_MANGLED_0 as u64)
+    };
+    // SAFETY: a helper that checks its offset; size 0 says that `to` is a difference.
+    let addresses =
+        unsafe { bpf_l4_csum_replace(skb, offset, 0, difference as u64, flags | BPF_F_PSEUDO_HDR as u64) == 0 };
+    let old = ports(packet.tuple.source_port.network(), packet.tuple.destination_port.network());
+    let new = ports(to.source_port.network(), to.destination_port.network());
+    if old == new || !addresses {
+        return addresses;
+    }
+    // SAFETY: as above; the size of what changes is four bytes.
+    let changed = unsafe { bpf_l4_csum_replace(skb, offset, old as u64, new as u64, flags | 4) == 0 };
+    changed && store(skb, packet.l4, &new)
+}
+
+/// Both ports as they lie in the header.
+#[inline(always)]
+fn ports(source: u16, destination: u16) -> u32 {
+    let ([a, b], [c, d]) = (source.to_ne_bytes(), destination.to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}

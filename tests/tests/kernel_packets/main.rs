@@ -1,0 +1,7 @@
+//! Packets in and out of the per-packet programs, through the kernel's BPF_PROG_TEST_RUN: what must come of each, for a
+//! user behind it. Needs root and a kernel with BTF; nothing is attached anywhere.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails should say where, at once")]
+
+mod rig;
+
+mod translate;
