@@ -3,3 +3,6 @@
 pub mod probe;
 pub mod rivals;
 pub mod stats;
+
+pub mod cluster;
+pub mod services;

@@ -1,22 +1,30 @@
 //! `cargo xtask bench`: figures as ratios to the direct path, measured in one run.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use anyhow::Result;
 use clap::Parser;
-use millrace_bench::probe::{
-    client::{self, Operation},
-    server,
+use millrace_bench::{
+    probe::{
+        client::{self, Operation, Target},
+        server,
+    },
+    services,
 };
 
 #[derive(Parser)]
 #[command(name = "millrace-bench", about, version)]
 enum Verb {
+    /// What N services cost: connections, datagrams, programming, one change, memory.
+    Services(services::Options),
     /// Inside a pod: accept TCP connections, echo UDP datagrams.
     #[command(hide = true)]
     Serve {
         #[arg(long, default_value_t = 8080)]
         port: u16,
+        /// Addresses that echo UDP, several times.
+        #[arg(long = "address")]
+        addresses: Vec<IpAddr>,
     },
     /// Inside a pod: measure targets in turn; nanoseconds of every operation as JSON on standard output.
     #[command(hide = true)]
@@ -25,19 +33,19 @@ enum Verb {
         operation: Operation,
         #[arg(long, default_value_t = 2000)]
         rounds: u32,
-        /// address:port, several times.
+        /// LABEL=address:port[,address:port...], several times.
         #[arg(long = "target", required = true)]
-        targets: Vec<SocketAddr>,
+        targets: Vec<Target>,
     },
 }
 
 fn main() -> Result<()> {
     match Verb::parse() {
-        Verb::Serve { port } => server::run(port),
+        Verb::Services(options) => println!("{}", services::table(&services::run(&options)?)),
+        Verb::Serve { port, addresses } => server::run(port, &addresses)?,
         Verb::Measure { operation, rounds, targets } => {
-            let samples = client::run(operation, &targets, rounds)?;
-            println!("{}", serde_json::to_string(&samples)?);
-            Ok(())
+            println!("{}", serde_json::to_string(&client::run(operation, &targets, rounds)?)?);
         }
     }
+    Ok(())
 }

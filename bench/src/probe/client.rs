@@ -3,7 +3,9 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    str::FromStr,
     time::{Duration, Instant},
 };
 
@@ -27,27 +29,55 @@ pub enum Operation {
     Datagram,
 }
 
-/// Nanoseconds of each operation, by target, in the order they were made.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Samples(pub(crate) BTreeMap<String, Vec<u64>>);
+/// What one series of samples is about: `LABEL=address:port[,address:port...]`. Several addresses are taken in turn, as
+/// a service spreads its clients over its endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub label: String,
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl FromStr for Target {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (label, addresses) = text.split_once('=').context("write a target as LABEL=address:port")?;
+        let addresses = addresses
+            .split(',')
+            .map(|address| address.parse().with_context(|| format!("{address} is no address:port")))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { label: label.to_owned(), addresses })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
+        write!(f, "{}={}", self.label, addresses.join(","))
+    }
+}
+
+/// Nanoseconds of each operation, by target's label, in the order they were made.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Samples(pub BTreeMap<String, Vec<u64>>);
 
 /// Every operation must succeed: a failed one ends the run with the target's name.
-pub fn run(operation: Operation, targets: &[SocketAddr], rounds: u32) -> Result<Samples> {
-    ensure!(!targets.is_empty(), "no target: name at least one address:port");
-    let mut samples = BTreeMap::<String, Vec<u64>>::new();
-    let sockets = targets.iter().map(|target| datagram_socket(*target)).collect::<Result<Vec<_>>>()?;
+pub fn run(operation: Operation, targets: &[Target], rounds: u32) -> Result<Samples> {
+    let mut samples = Samples::default();
+    let sockets = targets.iter().map(|target| datagram_socket(target.addresses[0])).collect::<Result<Vec<_>>>()?;
     for round in 0..WARM_UP + rounds {
         for (target, socket) in targets.iter().zip(&sockets) {
+            let address = target.addresses[round as usize % target.addresses.len()];
             let took = match operation {
-                Operation::Connect => connect(*target)?,
-                Operation::Datagram => exchange(socket, *target)?,
+                Operation::Connect => connect(address)?,
+                Operation::Datagram => exchange(socket, address)?,
             };
             if round >= WARM_UP {
-                samples.entry(target.to_string()).or_default().push(took.as_nanos() as u64);
+                samples.0.entry(target.label.clone()).or_default().push(took.as_nanos() as u64);
             }
         }
     }
-    Ok(Samples(samples))
+    Ok(samples)
 }
 
 fn connect(target: SocketAddr) -> Result<Duration> {

@@ -2,18 +2,21 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
 };
 
 use anyhow::{Context, Result};
 
-/// Serves until it is killed. `::` takes IPv4 too, as IPv4-mapped addresses.
-pub fn run(port: u16) -> Result<()> {
+/// Serves until it is killed. `::` takes TCP over IPv4 too, as IPv4-mapped addresses; UDP has a socket for each address,
+/// so that an answer leaves from the address that was asked.
+pub fn run(port: u16, addresses: &[IpAddr]) -> Result<()> {
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    let datagrams = UdpSocket::bind(any).with_context(|| format!("bind UDP port {port}"))?;
     let listener = TcpListener::bind(any).with_context(|| format!("bind TCP port {port}"))?;
-    thread::spawn(move || echo_datagrams(&datagrams));
+    for &address in addresses {
+        let socket = UdpSocket::bind((address, port)).with_context(|| format!("bind UDP {address}, port {port}"))?;
+        thread::spawn(move || echo_datagrams(&socket));
+    }
     println!("ready");
     for stream in listener.incoming().flatten() {
         // One request, one response: what a client that measures a whole exchange sends. A client that only
