@@ -3,6 +3,8 @@
 //! `MILLRACE_CONFORMANCE=DIR cargo test -p millrace-agent --test conformance` runs those of another directory. Every
 //! `*.yaml` there whose cases have `endpoints` and `expect.cluster` is run; a directory without such a file fails.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at what it did not expect")]
+
 use std::{
     collections::BTreeSet,
     fmt::Write as _,

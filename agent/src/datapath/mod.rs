@@ -1,6 +1,7 @@
 //! The kernel's side: loading, pinning, taking over and attaching the programs, and writing the maps. The only
 //! module that sees aya.
 
+mod carry_out;
 pub mod cgroup;
 mod cleanup;
 pub mod devices;
@@ -9,6 +10,7 @@ mod fate;
 pub mod grace;
 mod inspect;
 mod load;
+mod memory;
 mod mounts;
 pub mod netlink;
 mod object;
@@ -22,10 +24,12 @@ mod tables;
 mod tc;
 mod words;
 
+pub use carry_out::{Outcome, carry_out};
 pub use cleanup::cleanup;
 pub use error::SetupError;
 pub use inspect::{Occupancy, Status, TrackedFlow, flows, status, verdicts};
 pub use load::{Constants, Loaded, load};
+pub use memory::{Fault, MemoryTables};
 pub use object::object;
 pub use pins::{Pins, PinsLock};
 pub use probe::{Features, probe};

@@ -1,7 +1,28 @@
 //! From wanted state to an ordered list of map operations: pure.
+//!
+//! [`Planner`] keeps a mirror of what the maps hold, compares it with what is wanted and says what to write, in which
+//! order. The caller carries the operations out and reports those that succeeded; whatever fails is planned anew from
+//! the mirror, which is how a plan converges.
 
+mod arena;
+mod backends;
+mod draft;
+mod dump;
+mod grace;
+mod mirror;
 mod op;
+mod plan;
+mod planner;
+mod record;
+mod refusal;
+mod restore;
 mod snapshot;
 
+pub use arena::{Arena, Block, Occupancy};
+pub use dump::dump;
+pub use grace::Ticket;
 pub use op::{Op, SlotValue, Word};
-pub use snapshot::{Sizes, Snapshot, SnapshotSlot};
+pub use plan::{Plan, Step};
+pub use planner::Planner;
+pub use refusal::{NoRoom, Refusal};
+pub use snapshot::{Sizes, Snapshot, SnapshotSlot, Usage};

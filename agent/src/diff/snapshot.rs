@@ -8,6 +8,7 @@ use std::{
 use ipnet::IpNet;
 use millrace_common::{backend::BackendState, frontend::FrontendKind, service::ServiceRecord};
 
+use super::Occupancy;
 use crate::lb::{Family, Frontend};
 
 /// Entries that the maps have room for.
@@ -21,6 +22,18 @@ pub struct Sizes {
     pub backends: u32,
     /// Slots in each family.
     pub slots: u32,
+}
+
+/// How full the maps are. Of pairs, the first is IPv4's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub sizes: Sizes,
+    pub services: u32,
+    pub backends: u32,
+    pub frontends: [u32; 2],
+    pub slots: [Occupancy; 2],
+    /// Services with a port that the maps have no room for.
+    pub refused: usize,
 }
 
 /// A slot as it lies in the map.

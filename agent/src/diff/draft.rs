@@ -1,0 +1,243 @@
+//! What one service port takes: ids, blocks, words, name and frontends, as operations.
+//!
+//! The order keeps every state between two operations one that a program may see:
+//! 1. the states of new backends, then new blocks: nothing points to them yet;
+//! 2. the record's name, so that a restart finds whose it is;
+//! 3. words that name endpoints, or say why there are none;
+//! 4. the attributes, which choose between the words; then words that fall out of use;
+//! 5. the states of backends that serve no more: no set holds them any longer.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+
+use millrace_common::{
+    backend::BackendState,
+    service::{NAME_BYTES, ServiceName, SetWord},
+};
+
+use super::{NoRoom, Op, SlotValue, Word, mirror::Mirror, record::Member};
+use crate::lb::{Family, PortName, Set, WantedPort};
+
+/// Operations that bring the record `index` to `wanted`, without its frontends.
+///
+/// # Errors
+/// No room; nothing is taken then.
+pub(super) fn endpoint_ops(mirror: &mut Mirror, index: u32, wanted: &WantedPort) -> Result<Vec<Op>, NoRoom> {
+    let mut ops = Vec::new();
+    match fill(mirror, index, wanted, &mut ops) {
+        Ok(()) => Ok(ops),
+        Err(no_room) => {
+            give_back(mirror, &ops);
+            Err(no_room)
+        }
+    }
+}
+
+fn fill(mirror: &mut Mirror, index: u32, wanted: &WantedPort, ops: &mut Vec<Op>) -> Result<(), NoRoom> {
+    let (members, gone) = assign_ids(mirror, index, wanted, ops)?;
+    let cluster = Target::of(&wanted.cluster, &members);
+    let local = Target::of(&wanted.local, &members);
+    let (cluster, local) = words(mirror, index, wanted.name.family, &cluster, &local, ops)?;
+    if mirror.record(index).is_none_or(|record| !record.named) {
+        ops.push(Op::StoreName { index, name: name_of(&wanted.name) });
+    }
+    let sets = [(Word::Cluster, cluster), (Word::Local, local)];
+    let used = sets.iter().filter(|(_, value)| *value != SetWord::UNUSED.0);
+    let unused = sets.iter().filter(|(_, value)| *value == SetWord::UNUSED.0);
+    let attributes = [(Word::Attributes, wanted.attributes.0)];
+    for &(word, value) in used.chain(&attributes).chain(unused) {
+        if mirror.record(index).is_some_and(|record| record.word(word) != value) {
+            ops.push(Op::StoreWord { index, word, value });
+        }
+    }
+    ops.extend(gone.into_iter().map(|id| stop(mirror, id)));
+    Ok(())
+}
+
+/// Returns what operations that will not be carried out would have used.
+pub(super) fn give_back(mirror: &mut Mirror, ops: &[Op]) {
+    for op in ops {
+        match op {
+            Op::StoreBackend { id, state } if state.serving() => {
+                mirror.loans.ids.retain(|loan| loan != id);
+                mirror.backends.put_back(*id);
+            }
+            Op::WriteBlock { family, base, .. } => {
+                if let Some((block, _)) = mirror.loans.blocks.remove(&(*family, *base)) {
+                    mirror.arenas.of_mut(*family).put_back(block);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Operations that leave the record without endpoints and without anything that leads to it.
+pub(super) fn unlink_ops(mirror: &Mirror, index: u32) -> Vec<Op> {
+    let Some(record) = mirror.record(index) else { return Vec::new() };
+    let mut ops: Vec<Op> = (record.frontends.iter()).map(|&frontend| Op::DeleteFrontend { frontend }).collect();
+    for word in [Word::Cluster, Word::Local] {
+        // Flows that remember the record and choose anew are refused, as those of a service without endpoints.
+        if SetWord(record.word(word)).count() > 0 {
+            ops.push(Op::StoreWord { index, word, value: SetWord::REJECT.0 });
+        }
+    }
+    ops.extend(record.members.iter().map(|id| stop(mirror, *id)));
+    ops
+}
+
+/// Operations that make an unlinked record free.
+pub(super) fn zero_ops(mirror: &Mirror, index: u32) -> Vec<Op> {
+    let Some(record) = mirror.record(index) else { return Vec::new() };
+    let words = [Word::Cluster, Word::Local, Word::Attributes].into_iter().filter(|word| record.word(*word) != 0);
+    let mut ops: Vec<Op> = words.map(|word| Op::StoreWord { index, word, value: 0 }).collect();
+    // Last: until then a restart finds the record and goes on.
+    ops.push(Op::StoreName { index, name: Box::new(ServiceName([0; NAME_BYTES])) });
+    ops
+}
+
+fn stop(mirror: &Mirror, id: u32) -> Op {
+    Op::StoreBackend { id, state: BackendState::new(mirror.backends.state(id).epoch(), false) }
+}
+
+fn name_of(name: &PortName) -> Box<ServiceName> {
+    let mut bytes = [0; NAME_BYTES];
+    let text = name.to_string();
+    // `model` refuses longer names than fit.
+    let length = text.len().min(NAME_BYTES);
+    bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+    Box::new(ServiceName(bytes))
+}
+
+/// The ids of all endpoints that have or need one, sorted by address, and the ids that go. An endpoint gets its id
+/// when it first enters a set, and keeps it for as long as it serves, in a set or not.
+fn assign_ids(
+    mirror: &mut Mirror,
+    index: u32,
+    wanted: &WantedPort,
+    ops: &mut Vec<Op>,
+) -> Result<(Vec<Member>, Vec<u32>), NoRoom> {
+    let empty = BTreeSet::new();
+    let (cluster, local) = (members_of(&wanted.cluster).unwrap_or(&empty), members_of(&wanted.local).unwrap_or(&empty));
+    let is_wanted =
+        |address: &SocketAddr| wanted.serving.contains(address) || cluster.contains(address) || local.contains(address);
+    let (mut members, gone): (Vec<Member>, Vec<Member>) =
+        mirror.members(index).into_iter().partition(|member| is_wanted(&member.address));
+    let known = members.len();
+    for &address in cluster.union(local) {
+        if find(&members[..known], &address).is_some() {
+            continue;
+        }
+        let capacity = mirror.backends.capacity();
+        let Some((id, state)) = mirror.backends.allocate(index, address) else {
+            return Err(NoRoom::Full { map: "BACKENDS", capacity, flag: "--max-backends" });
+        };
+        mirror.loans.ids.push(id);
+        ops.push(Op::StoreBackend { id, state });
+        members.push(Member { address, id });
+    }
+    if members.len() > known && known > 0 {
+        members.sort_unstable();
+    }
+    Ok((members, gone.into_iter().map(|member| member.id).collect()))
+}
+
+fn members_of(set: &Set) -> Option<&BTreeSet<SocketAddr>> {
+    match set {
+        Set::Endpoints(endpoints) => Some(endpoints),
+        Set::Unused | Set::Reject | Set::Drop => None,
+    }
+}
+
+fn find(members: &[Member], address: &SocketAddr) -> Option<u32> {
+    members.binary_search_by_key(address, |member| member.address).ok().map(|at| members[at].id)
+}
+
+/// What a word should say.
+enum Target {
+    Word(SetWord),
+    /// Sorted by backend id.
+    Block(Vec<SlotValue>),
+}
+
+impl Target {
+    fn of(set: &Set, members: &[Member]) -> Self {
+        match set {
+            Set::Unused => Self::Word(SetWord::UNUSED),
+            Set::Reject => Self::Word(SetWord::REJECT),
+            Set::Drop => Self::Word(SetWord::DROP),
+            Set::Endpoints(endpoints) => {
+                let slot = |&address| find(members, &address).map(|backend| SlotValue { address, backend });
+                let mut slots: Vec<SlotValue> = endpoints.iter().filter_map(slot).collect();
+                slots.sort_unstable_by_key(|slot| slot.backend);
+                Self::Block(slots)
+            }
+        }
+    }
+
+    /// True when the block with these ids says so already.
+    fn is(&self, ids: &[u32]) -> bool {
+        match self {
+            Self::Word(_) => false,
+            Self::Block(slots) => !ids.is_empty() && slots.iter().map(|slot| slot.backend).eq(ids.iter().copied()),
+        }
+    }
+
+    fn equals(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Block(one), Self::Block(two)) if one == two)
+    }
+}
+
+/// The values of the cluster and of the local word. Equal sets share a block, and a set that has not changed keeps
+/// the block that it has.
+fn words(
+    mirror: &mut Mirror,
+    index: u32,
+    family: Family,
+    cluster: &Target,
+    local: &Target,
+    ops: &mut Vec<Op>,
+) -> Result<(u64, u64), NoRoom> {
+    let Some(record) = mirror.record(index) else { return Ok((0, 0)) };
+    let (old_cluster, old_local) = (record.cluster.clone(), record.local.clone());
+    let cluster_word = match cluster {
+        Target::Word(word) => word.0,
+        Target::Block(_) if cluster.is(&old_cluster.ids) => old_cluster.word,
+        // Safe to share: the cluster word is stored before the local word gives the block up.
+        Target::Block(_) if cluster.is(&old_local.ids) => old_local.word,
+        Target::Block(slots) => new_block(mirror, index, family, slots, ops)?,
+    };
+    let local_word = match local {
+        Target::Word(word) => word.0,
+        Target::Block(_) if local.equals(cluster) => cluster_word,
+        Target::Block(_) if local.is(&old_local.ids) => old_local.word,
+        Target::Block(slots) => new_block(mirror, index, family, slots, ops)?,
+    };
+    Ok((cluster_word, local_word))
+}
+
+fn new_block(
+    mirror: &mut Mirror,
+    index: u32,
+    family: Family,
+    slots: &[SlotValue],
+    ops: &mut Vec<Op>,
+) -> Result<u64, NoRoom> {
+    let (count, limit) = (slots.len(), SetWord::MAX_COUNT);
+    let length = u32::try_from(count).ok().filter(|length| *length <= limit);
+    let length = length.ok_or(NoRoom::SetTooLarge { count, limit })?;
+    let Some(block) = mirror.arenas.of_mut(family).allocate(length) else {
+        let map = match family {
+            Family::V4 => "SLOTS_V4",
+            Family::V6 => "SLOTS_V6",
+        };
+        return Err(NoRoom::Full { map, capacity: mirror.sizes.slots, flag: "--max-backends" });
+    };
+    let ids: Arc<[u32]> = slots.iter().map(|slot| slot.backend).collect();
+    mirror.loans.blocks.insert((family, block.base), (block, ids));
+    let generation = mirror.record_mut(index).map_or(0, |record| {
+        record.generation = (record.generation + 1) % SetWord::GENERATIONS;
+        record.generation
+    });
+    ops.push(Op::WriteBlock { family, base: block.base, generation, owner: index, slots: slots.to_vec() });
+    Ok(SetWord::block(block.base, length, generation).0)
+}

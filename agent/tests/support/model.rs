@@ -1,0 +1,92 @@
+//! What the maps must say, worked out from the objects in the plainest way.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use millrace_agent::{
+    lb::{Family, Frontend},
+    model::{Endpoint, Policy, Service, ServicePort},
+};
+use millrace_common::frontend::FrontendKind;
+
+use super::cluster::Cluster;
+
+/// What a set must say: the words of `dump`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Expected {
+    Unused,
+    Reject,
+    Drop,
+    Endpoints(BTreeSet<SocketAddr>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpectedFrontend {
+    pub kind: FrontendKind,
+    pub cluster: Expected,
+    pub local: Expected,
+    pub service: String,
+}
+
+pub fn expect(cluster: &Cluster) -> BTreeMap<Frontend, ExpectedFrontend> {
+    let mut services: Vec<&Service> = cluster.services.values().collect();
+    let age = |service: &Service| if service.created == 0 { i64::MAX } else { service.created };
+    services.sort_by_key(|service| (age(service), service.key.clone()));
+    let mut frontends = BTreeMap::new();
+    for service in services {
+        for port in &service.ports {
+            for (kind, addresses) in [
+                (FrontendKind::ClusterIp, &service.cluster_ips),
+                (FrontendKind::LoadBalancer, &service.load_balancer_vips),
+                (FrontendKind::ExternalIp, &service.external_ips),
+            ] {
+                for &address in addresses {
+                    let frontend = Frontend { address, port: port.port, protocol: port.protocol };
+                    let (cluster, local) = sets(cluster, service, port, Family::of(address));
+                    let service = service.key.to_string();
+                    frontends.entry(frontend).or_insert(ExpectedFrontend { kind, cluster, local, service });
+                }
+            }
+        }
+    }
+    frontends
+}
+
+fn sets(cluster: &Cluster, service: &Service, port: &ServicePort, family: Family) -> (Expected, Expected) {
+    let mut endpoints: BTreeMap<SocketAddr, &Endpoint> = BTreeMap::new();
+    for slice in cluster.slices.values().filter(|slice| slice.service == service.key) {
+        for number in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
+            for endpoint in slice.endpoints.iter().filter(|endpoint| Family::of(endpoint.address) == family) {
+                let address = SocketAddr::new(endpoint.address, number.port);
+                let rank = |e: &Endpoint| (e.terminating, !e.ready, !e.serving, e.node.as_deref() != Some("n1"));
+                let best = endpoints.entry(address).or_insert(endpoint);
+                if rank(endpoint) < rank(best) {
+                    *best = endpoint;
+                }
+            }
+        }
+    }
+    let pick = |keep: &dyn Fn(&Endpoint) -> bool| -> BTreeSet<SocketAddr> {
+        endpoints.iter().filter(|(_, endpoint)| keep(endpoint)).map(|(address, _)| *address).collect()
+    };
+    let draining = |endpoint: &Endpoint| endpoint.serving && endpoint.terminating;
+    let is_local = |endpoint: &Endpoint| endpoint.node.as_deref() == Some("n1");
+    let first = |sets: [BTreeSet<SocketAddr>; 2]| sets.into_iter().find(|set| !set.is_empty()).unwrap_or_default();
+    let any = !pick(&|endpoint| endpoint.ready || draining(endpoint)).is_empty();
+    let say = |used: bool, set: BTreeSet<SocketAddr>| match (used, any, set.is_empty()) {
+        (false, ..) => Expected::Unused,
+        (true, false, _) => Expected::Reject,
+        (true, true, true) => Expected::Drop,
+        (true, true, false) => Expected::Endpoints(set),
+    };
+    let mut outer = service.external_ips.iter().chain(&service.load_balancer_vips);
+    let reachable = outer.any(|ip| Family::of(*ip) == family);
+    let internal = service.internal_policy == Policy::Local;
+    let external = service.external_policy == Policy::Local && reachable;
+    (
+        say(!internal || reachable, first([pick(&|e| e.ready), pick(&draining)])),
+        say(internal || external, first([pick(&|e| e.ready && is_local(e)), pick(&|e| draining(e) && is_local(e))])),
+    )
+}
