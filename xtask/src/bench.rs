@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 
-use crate::{demo::release_and_become, privileges};
+use crate::{demo::release_and_become, privileges, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -15,5 +15,6 @@ pub(crate) struct Arguments {
 
 pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     privileges::require("the benchmarks")?;
+    setup::to_measure()?;
     release_and_become("millrace-bench", &arguments.arguments)
 }

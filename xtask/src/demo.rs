@@ -18,12 +18,12 @@ pub(crate) struct Arguments {
 
 pub(crate) fn demo(arguments: &Arguments) -> Result<()> {
     privileges::require("the demo's agents")?;
+    setup::to_run()?;
     release_and_become("millrace-demo", &arguments.arguments)
 }
 
 /// Builds the agent and one more package in release mode, and becomes that package's binary of the same name.
 pub(crate) fn release_and_become(package: &str, arguments: &[OsString]) -> Result<()> {
-    setup::to_run()?;
     run(cargo("build").args(["--release", "--package", "millrace-agent", "--package", package]))?;
     become_program(program(workspace::target().join("release").join(package)).args(arguments))
 }

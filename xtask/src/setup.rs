@@ -48,10 +48,15 @@ pub(crate) fn everything() -> Result<()> {
     tools(&MACHINES, "the virtual machines of the kernel matrix")
 }
 
-/// What demo and benchmarks need.
+/// What the demo needs.
 pub(crate) fn to_run() -> Result<()> {
     to_build()?;
-    tools(&NETWORK, "network namespaces")?;
+    tools(&NETWORK, "network namespaces")
+}
+
+/// What the benchmarks need.
+pub(crate) fn to_measure() -> Result<()> {
+    to_run()?;
     tools(&RIVALS, "the rivals of the benchmarks")
 }
 

@@ -18,11 +18,12 @@ pub(crate) struct Arguments {
     filter: Option<String>,
 }
 
-/// Tests that need a kernel live in this crate; every other test runs without privileges.
-const KERNEL_TESTS: &str = "millrace-tests";
-
 /// Compiles for the kernel's virtual machine only; the agent's build script builds it.
 const EBPF: &str = "millrace-ebpf";
+
+/// One selection of packages for all that is built here: another one turns other features on, and would compile half of
+/// the dependencies again.
+pub(crate) const TESTED: [&str; 4] = ["--workspace", "--exclude", EBPF, "--locked"];
 
 pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     // Asked first: nobody should wait ten minutes for this line.
@@ -48,20 +49,10 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
 fn checks(steps: &mut Steps) -> Result<()> {
     steps.step("format", || run(cargo("fmt").args(["--all", "--check"])))?;
     steps.step("licences and sources of dependencies", licences::check)?;
-    steps.step("lints", || {
-        run(cargo("clippy")
-            .args(["--workspace", "--exclude", EBPF, "--all-targets", "--locked"])
-            .args(["--", "-D", "warnings"]))
-    })?;
+    steps.step("lints", || run(cargo("clippy").args(TESTED).args(["--all-targets", "--", "-D", "warnings"])))?;
     steps.step("lints of the eBPF programs", lint_programs)?;
-    // One selection of packages for all that is built here: another one would compile dependencies again.
-    steps.step("build of the tests", || {
-        run(cargo("test").args(["--workspace", "--exclude", EBPF, "--no-run", "--locked"]))
-    })?;
-    steps.step("unit, property and golden tests", || {
-        run(cargo("test").args(["--workspace", "--exclude", EBPF, "--exclude", KERNEL_TESTS, "--locked"]))
-    })?;
-    steps.step("tests under this kernel", || run(cargo("test").args(["--package", KERNEL_TESTS, "--locked"])))
+    steps.step("build of the tests", || run(cargo("test").args(TESTED).arg("--no-run")))?;
+    steps.step("unit, property, golden and kernel tests", || run(cargo("test").args(TESTED)))
 }
 
 /// Clippy runs with this tool chain's own `core`, so the programs are checked as if for this machine: every lint but

@@ -5,30 +5,30 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::command::{capture, cargo};
+use crate::{
+    command::{capture, cargo},
+    test::TESTED,
+};
 
 /// Test targets whose name begins so run under every kernel of the matrix.
 const PREFIX: &str = "kernel_";
+
+/// Programs that no test starts.
+const HOST_ONLY: [&str; 3] = ["xtask", "millrace-demo", "millrace-bench"];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Executables {
     /// Test binaries, by name.
     pub(crate) tests: Vec<(String, PathBuf)>,
-    /// Programs that tests start: the agent, and helpers of the tests' crate.
+    /// Programs that tests start: the agent, and what stands for a process in a pod.
     pub(crate) programs: Vec<PathBuf>,
 }
 
-/// Builds them as `cargo test` does, and asks cargo where they are.
+/// Builds them as the tests here are built, and asks cargo where they are.
 pub(crate) fn build() -> Result<Executables> {
-    let mut all = Executables::default();
-    for verb in [["build", "--package=millrace-agent"].as_slice(), &["test", "--no-run", "--package=millrace-tests"]] {
-        let mut command = cargo(verb[0]);
-        command.args(&verb[1..]).args(["--locked", "--quiet", "--message-format=json-render-diagnostics"]);
-        let found = parse(&capture(&mut command)?)?;
-        all.tests.extend(found.tests);
-        all.programs.extend(found.programs);
-    }
-    Ok(all)
+    let mut command = cargo("test");
+    command.args(TESTED).args(["--no-run", "--quiet", "--message-format=json-render-diagnostics"]);
+    parse(&capture(&mut command)?)
 }
 
 /// Reads cargo's messages, one JSON object a line.
@@ -41,7 +41,7 @@ fn parse(messages: &str) -> Result<Executables> {
         let name = target["name"].as_str().unwrap_or_default();
         if target["kind"][0] == "test" && name.starts_with(PREFIX) {
             found.tests.push((name.to_owned(), path));
-        } else if target["kind"][0] == "bin" && message["profile"]["test"] == false {
+        } else if target["kind"][0] == "bin" && message["profile"]["test"] == false && !HOST_ONLY.contains(&name) {
             found.programs.push(path);
         }
     }
@@ -59,6 +59,7 @@ mod tests {
             r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"conformance"},"profile":{"test":true},"executable":"/t/conformance-1"}"#,
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"millrace-agent"},"profile":{"test":false},"executable":"/t/millrace-agent"}"#,
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"millrace-agent"},"profile":{"test":true},"executable":"/t/millrace_agent-1"}"#,
+            r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"xtask"},"profile":{"test":false},"executable":"/t/xtask"}"#,
             r#"{"reason":"build-finished","success":true}"#,
         ];
         let found = parse(&messages.join("\n")).expect("cargo's messages");
