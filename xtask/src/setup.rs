@@ -44,7 +44,7 @@ const DEBIAN_LLVM: u32 = 22;
 /// Everything: what `cargo xtask test` needs.
 pub(crate) fn everything() -> Result<()> {
     formatter_and_linter()?;
-    to_run()?;
+    to_measure()?;
     tools(&MACHINES, "the virtual machines of the kernel matrix")
 }
 
