@@ -29,4 +29,5 @@ pub mod client;
 pub mod probe;
 pub mod wire;
 
+pub mod apiserver;
 pub mod view;

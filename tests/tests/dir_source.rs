@@ -55,7 +55,7 @@ impl Source {
 }
 
 fn spawn(root: std::path::PathBuf, output: Output) {
-    tokio::spawn(async move { dir::run(&root, None, output).await.unwrap() });
+    tokio::spawn(async move { dir::run(&root, None, &output).await.unwrap() });
 }
 
 fn service(name: &str, address: &str) -> String {
@@ -349,7 +349,7 @@ async fn a_directory_that_is_not_there_is_refused_by_name_with_what_to_do() {
     let file = above.path().join("file");
     fs::write(&file, "").unwrap();
     for root in [above.path().join("missing"), file] {
-        let error = dir::run(&root, None, View::new().1).await.unwrap_err().to_string();
+        let error = dir::run(&root, None, &View::new().1).await.unwrap_err().to_string();
         assert!(error.contains(root.to_str().unwrap()) && error.contains("create it"), "{error}");
     }
 }

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Health {
     /// Objects and files that made no sense.
     pub rejected: Counter,
-    /// Complete lists asked for after the first one of a kind.
+    /// Watches that fell behind what the server keeps, so that a whole kind had to be listed again.
     pub relists: Counter,
-    /// Requests to the API server that failed, and watches that broke or fell silent.
+    /// Requests to the API server that failed, and watches that broke.
     pub errors: Counter,
     /// Documents of kinds that a service proxy does not read.
     pub other_kinds: Counter,

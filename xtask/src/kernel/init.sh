@@ -27,13 +27,17 @@ ulimit -n 65536
 
 echo "@BEGIN@ $(uname -r)"
 failed=0
+matching=0
 while read -r name executable; do
     cd @DIRECTORY@ || exit 1
+    matching=$((matching + $("$executable" --list @FILTER@ | grep -c ': test$')))
     CARGO_MANIFEST_DIR=@DIRECTORY@ "$executable" @FILTER@ </dev/null 2>&1
     status=$?
     echo "@RESULT@ $name $status"
     [ $status = 0 ] || failed=1
 done </tests
+# A filter that is mistyped must not pass.
+[ $matching != 0 ] || echo "@RESULT@ no-test-matches 1"
 [ $failed = 0 ] || dmesg | tail -n 60
 echo "@END@ $failed"
 # The console needs a moment to take the last line.

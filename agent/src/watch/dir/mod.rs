@@ -40,7 +40,7 @@ const PARSERS: usize = 4;
 ///
 /// Only at the start: the directory is not there, cannot be read, or cannot be watched. Later, a directory that vanishes
 /// as a whole (moved away, unmounted) leaves its objects in force until it is back; files deleted from it do not.
-pub async fn run(root: &Path, proxy_name: Option<&str>, output: Output) -> Result<(), WatchError> {
+pub async fn run(root: &Path, proxy_name: Option<&str>, output: &Output) -> Result<(), WatchError> {
     let root = absolute(root).map_err(|source| WatchError::Directory { path: root.to_owned(), source })?;
     fs::read_dir(&root).map_err(|source| WatchError::Directory { path: root.clone(), source })?;
     let (looks, mut events) = mpsc::unbounded_channel();
@@ -50,7 +50,7 @@ pub async fn run(root: &Path, proxy_name: Option<&str>, output: Output) -> Resul
         proxy_name: proxy_name.map(Arc::from),
         watcher,
         files: Files::default(),
-        output,
+        output: output.clone(),
         missing: false,
     };
 

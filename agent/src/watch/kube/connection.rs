@@ -50,6 +50,15 @@ impl Connection {
         if let Some(url) = kube_api {
             config.cluster_url = parse(&url)?;
         }
+        Self::from_config(config, idle)
+    }
+
+    /// The same, from URL and credentials that are known.
+    ///
+    /// # Errors
+    ///
+    /// Certificates or credentials of which no client can be made.
+    pub fn from_config(mut config: Config, idle: Duration) -> Result<Self, WatchError> {
         config.read_timeout = Some(idle);
         config.reset_reader_on_write = true;
         // Failures are paced and counted by the watches: these retries would hide minutes of them.

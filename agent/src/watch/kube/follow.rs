@@ -103,7 +103,6 @@ where
             if let ControlFlow::Break(closed) = done {
                 return closed;
             }
-            self.output.health().relists.increment();
         }
     }
 
@@ -152,6 +151,7 @@ where
             }
             self.pace.pause().await;
             if let Next::List = next {
+                self.output.health().relists.increment();
                 tracing::info!(kind = K::KIND, version, "the watch fell behind what the server keeps; listing again");
                 return ControlFlow::Continue(());
             }

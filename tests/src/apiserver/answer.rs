@@ -1,0 +1,152 @@
+//! One request, answered: as it should be, or as a fault wants it.
+
+use std::{convert::Infallible, io, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt, future::pending, stream};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{Response, StatusCode, body::Frame, body::Incoming, header};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{
+    Shared,
+    fault::Fault,
+    request::{Request, Verb},
+    selector::Selector,
+    store::Place,
+    stream::watch,
+};
+
+pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+pub(super) async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> io::Result<Response<Body>> {
+    let Some(request) = Request::parse(request.uri()) else { return Ok(not_found()) };
+    let fault = take_fault(&shared, &request);
+    match fault {
+        None => {}
+        Some(Fault::Status(code)) => return Ok(status(code, "the double was told to fail")),
+        Some(Fault::RetryAfter(seconds)) => return Ok(overloaded(seconds)),
+        Some(Fault::Slow(time)) => sleep(time).await,
+        Some(Fault::NoAnswer) => pending().await,
+        Some(Fault::NoConnection) => return Err(io::Error::other("told to cut the connection")),
+        Some(Fault::EndAtOnce) => return Ok(json_body(Full::default().map_err(infallible).boxed_unsync())),
+        Some(Fault::HalfAnswer) => return Ok(half(&list(&shared, &request)?)),
+    }
+    if shared.state().unknown.contains(&request.kind) {
+        return Ok(not_found());
+    }
+    Ok(match (Selector::of(&request), request.verb) {
+        (Err(problem), _) => status(400, &problem),
+        (Ok(_), Verb::List) => match list(&shared, &request) {
+            Ok(list) => json_body(whole(&list)),
+            Err(_) => gone("the provided continue parameter is too old"),
+        },
+        (Ok(selector), Verb::Watch) => match request.parameter("resourceVersion").parse() {
+            Ok(version) => json_body(watch(shared, request, selector, version)),
+            Err(_) => status(400, "the double speaks no watch without a resourceVersion"),
+        },
+    })
+}
+
+/// Notes the request, and finds out what is to become of it.
+fn take_fault(shared: &Shared, request: &Request) -> Option<Fault> {
+    let mut state = shared.state();
+    state.asked.push(request.clone());
+    let rule =
+        state.rules.iter_mut().find(|rule| rule.times > 0 && rule.kind == request.kind && rule.verb == request.verb)?;
+    rule.times -= 1;
+    Some(rule.fault)
+}
+
+/// A page of the collection. All pages of a list are of the version of the first one.
+fn list(shared: &Shared, request: &Request) -> io::Result<Value> {
+    let selector = Selector::of(request).map_err(io::Error::other)?;
+    let mut state = shared.state();
+    let store = &mut state.store;
+    let mut place = match request.parameter("continue") {
+        "" => {
+            let rest = store.list(request.kind).filter(|object| selector.matches(object)).cloned().collect();
+            Place { version: store.version(), rest }
+        }
+        token => store.place(token).map_err(|_| io::Error::other("the place is gone"))?,
+    };
+    let limit = request.parameter("limit").parse().unwrap_or(usize::MAX);
+    let rest = if place.rest.len() > limit { place.rest.split_off(limit) } else { Vec::new() };
+    let mut metadata = json!({"resourceVersion": place.version.to_string()});
+    if !rest.is_empty() {
+        metadata["remainingItemCount"] = json!(rest.len());
+        metadata["continue"] = json!(store.keep(Place { version: place.version, rest }));
+    }
+    let kind = format!("{}List", request.kind.name());
+    Ok(json!({"kind": kind, "apiVersion": request.kind.api_version(), "metadata": metadata, "items": place.rest}))
+}
+
+fn json_body(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+fn whole(value: &Value) -> Body {
+    Full::from(value.to_string()).map_err(infallible).boxed_unsync()
+}
+
+/// With the length of all of it announced.
+fn half(value: &Value) -> Response<Body> {
+    let text = value.to_string();
+    let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
+    let parts = stream::iter([Ok(Frame::data(half)), Err(io::Error::other("told to cut the connection"))]);
+    // One at a time, so that the first has left before the second ends the connection.
+    let parts = parts.then(|part| async {
+        tokio::task::yield_now().await;
+        part
+    });
+    json_body(StreamBody::new(parts).boxed_unsync())
+}
+
+/// <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/>
+pub(super) fn status_object(code: u16, reason: &str, message: &str) -> Value {
+    json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code,
+    })
+}
+
+fn status(code: u16, message: &str) -> Response<Body> {
+    let reason = match code {
+        400 => "BadRequest",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        410 => "Expired",
+        429 => "TooManyRequests",
+        503 => "ServiceUnavailable",
+        _ => "InternalError",
+    };
+    let mut response = json_body(whole(&status_object(code, reason, message)));
+    *response.status_mut() = StatusCode::from_u16(code).expect("faults carry status codes");
+    response
+}
+
+fn gone(message: &str) -> Response<Body> {
+    status(410, message)
+}
+
+/// The real server's answer for a path that it does not serve.
+fn not_found() -> Response<Body> {
+    let mut response = Response::new(Full::from("404 page not found\n").map_err(infallible).boxed_unsync());
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+fn overloaded(seconds: u64) -> Response<Body> {
+    let text = "Too many requests, please try again later.";
+    let mut response = Response::new(Full::from(text).map_err(infallible).boxed_unsync());
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response
+}
+
+fn infallible(never: Infallible) -> io::Error {
+    match never {}
+}
