@@ -21,6 +21,16 @@ pub(super) enum ObjectKey {
 }
 
 impl ObjectKey {
+    /// Shares its strings with the change.
+    fn of(change: &Change) -> Option<Self> {
+        match change {
+            Change::Service(key, _) => Some(Self::Service(key.clone())),
+            Change::EndpointSlice(key, _) => Some(Self::EndpointSlice(key.clone())),
+            Change::ServiceCidr(name, _) => Some(Self::ServiceCidr(name.clone())),
+            Change::Node(_) | Change::Rejected(_) | Change::Synced => None,
+        }
+    }
+
     /// The change that takes the object away.
     pub(super) fn delete(self) -> Change {
         match self {
@@ -81,7 +91,11 @@ pub(super) trait Watched: Metadata<Ty = ObjectMeta> {
             Ok(None) => Verdict::NotServed,
             Err(malformed) => Verdict::Rejected(malformed.to_string()),
         };
-        Object { key: Self::key(self.metadata()), verdict }
+        let key = match &verdict {
+            Verdict::Served(change, _) => ObjectKey::of(change),
+            Verdict::NotServed | Verdict::Rejected(_) => None,
+        };
+        Object { key: key.unwrap_or_else(|| Self::key(self.metadata())), verdict }
     }
 }
 

@@ -163,16 +163,22 @@ impl Directory {
     }
 
     async fn read(&mut self, changed: Vec<(Arc<Path>, Stamp)>) -> Result<(), Closed> {
-        let proxy_name = self.proxy_name.clone();
+        let proxy_name = &self.proxy_name.clone();
+        // The everyday change, one small file, is not worth a thread's wake-up.
+        let at_once = changed.len() == 1 && changed.iter().all(|(_, stamp)| stamp.is_small());
         let mut parsed = futures::stream::iter(changed)
-            .map(|(file, stamp)| {
-                let proxy_name = proxy_name.clone();
-                spawn_blocking(move || (parse(&file, proxy_name.as_deref()), file, stamp))
+            .map(|(file, stamp)| async move {
+                let (path, proxy_name) = (Arc::clone(&file), proxy_name.clone());
+                let read = move || parse(&path, proxy_name.as_deref());
+                let contents = if at_once {
+                    read()
+                } else {
+                    spawn_blocking(read).await.unwrap_or_else(|failed| Err(format!("the parser gave up: {failed}")))
+                };
+                (contents, file, stamp)
             })
             .buffered(PARSERS);
-        while let Some(done) = parsed.next().await {
-            // The parser has panicked, or the program ends.
-            let Ok((contents, file, stamp)) = done else { continue };
+        while let Some((contents, file, stamp)) = parsed.next().await {
             match contents {
                 Ok(contents) => {
                     self.output.health().other_kinds.add(contents.other_kinds);

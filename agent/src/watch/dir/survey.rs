@@ -19,6 +19,13 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
+impl Stamp {
+    /// Parsed in a millisecond or two.
+    pub(super) const fn is_small(&self) -> bool {
+        matches!(self.size, 1..=16_384)
+    }
+}
+
 impl From<&Metadata> for Stamp {
     fn from(file: &Metadata) -> Self {
         Self {

@@ -136,6 +136,17 @@ mod tests {
         assert_eq!(from_kubelet(&[directory.path()]), None);
     }
 
+    #[tokio::test]
+    async fn a_client_is_made_for_a_server_that_speaks_tls_as_in_a_pod() {
+        let directory = tempfile::tempdir().unwrap();
+        let token = directory.path().join("token");
+        std::fs::write(&token, "a-token").unwrap();
+        let mut config = Config::new(parse("https://192.0.2.1:6443").unwrap());
+        config.auth_info.token_file = Some(token.to_str().unwrap().to_owned());
+        let connection = Connection::from_config(config, IDLE_TIMEOUT).map_err(|error| error.to_string());
+        assert_eq!(connection.map(|connection| connection.url().to_owned()), Ok("https://192.0.2.1:6443/".to_owned()));
+    }
+
     #[test]
     fn a_url_that_is_none_is_named_with_what_to_write() {
         let error = parse::<std::net::IpAddr>("not a url").unwrap_err().to_string();
