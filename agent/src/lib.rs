@@ -23,3 +23,7 @@ pub mod health;
 pub mod http;
 
 pub mod metrics;
+
+pub mod app;
+
+pub mod cli;

@@ -5,9 +5,9 @@ use std::{
     env,
     fs::{self, File},
     net::{IpAddr, Ipv4Addr},
-    os::unix::process::ExitStatusExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -16,16 +16,19 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, Uid, setuid},
 };
 
 use crate::{
     manifests::{Manifests, Port, Service},
     node::Node,
+    place::Place,
 };
 
 /// How long an agent may take to say or do anything at all; generous, since emulated machines run this too.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+const NOBODY: Uid = Uid::from_raw(65534);
 
 /// A running agent; dropping it kills it. What it pinned stays until its node goes.
 #[derive(Debug)]
@@ -173,6 +176,30 @@ impl Drop for Agent {
             eprintln!("the agent's log ends so:\n{}", self.log_tail());
         }
     }
+}
+
+/// Runs `millrace-agent` with exactly these arguments until it ends by itself. `as_user`: without root's capabilities.
+///
+/// # Errors
+/// If it is not built or does not end.
+pub fn run_to_end(place: &Place, arguments: &[&str], as_user: bool) -> Result<Output> {
+    let mut command = place.command(&binary()?)?;
+    if as_user {
+        // After the place's own closure, which needs to be root; so `Command::uid` would come too early.
+        let drop_root = || Ok(setuid(NOBODY)?);
+        // SAFETY: one system call between fork and exec, no allocation, no lock.
+        unsafe { command.pre_exec(drop_root) };
+    }
+    let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            child.kill()?;
+            bail!("millrace-agent {} does not end", arguments.join(" "));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(child.wait_with_output()?)
 }
 
 /// Writes a Service whose name was never used before and returns that name: what was written before it has been read

@@ -1,0 +1,211 @@
+//! The decision loop: batches what has come in, decides and writes, one round after the other.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::mpsc,
+    time::{self, sleep_until},
+};
+use tracing::{debug, info, warn};
+
+use super::Pipeline;
+use crate::{
+    datapath::KernelTables,
+    diff::{Ticket, Usage},
+    health::Health,
+    metrics::{MapLabel, Metrics, PolicyLabel},
+    watch::Change,
+};
+
+/// Changes taken in before a round, at most: a flood must not keep the first of them waiting for ever.
+const BATCH: usize = 4096;
+/// Between an operation that failed and its next attempt; doubles while it fails.
+const RETRY: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+pub(super) struct Loop {
+    pipeline: Pipeline<KernelTables>,
+    health: Arc<Health>,
+    metrics: Metrics,
+    /// When to stop waiting for the source's first complete list.
+    patience: time::Instant,
+    retry_at: Option<time::Instant>,
+    pause: Duration,
+    /// Arrival of the oldest change that is not in the maps.
+    oldest: Option<Instant>,
+    /// `endpoints.kubernetes.io/last-change-trigger-time` of slices in this batch.
+    triggered: Vec<i64>,
+    trimmed: bool,
+}
+
+impl Loop {
+    pub(super) fn new(
+        pipeline: Pipeline<KernelTables>,
+        patience: Duration,
+        health: Arc<Health>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            pipeline,
+            health,
+            metrics,
+            patience: time::Instant::now() + patience,
+            retry_at: None,
+            pause: RETRY,
+            oldest: None,
+            triggered: Vec::new(),
+            trimmed: false,
+        }
+    }
+
+    /// Ends when the source does.
+    pub(super) async fn run(
+        mut self,
+        mut changes: mpsc::Receiver<Change>,
+        mut addresses: mpsc::Receiver<BTreeSet<IpAddr>>,
+    ) {
+        let (grace_over, mut graces) = mpsc::unbounded_channel::<Ticket>();
+        let (mut waiting, mut grace_under_way) = (true, false);
+        loop {
+            let retry = self.retry_at;
+            tokio::select! {
+                change = changes.recv() => {
+                    let Some(change) = change else { return };
+                    self.take(change);
+                    for _ in 1..BATCH {
+                        let Ok(change) = changes.try_recv() else { break };
+                        self.take(change);
+                    }
+                }
+                Some(addresses) = addresses.recv() => self.pipeline.set_addresses(addresses),
+                Some(ticket) = graces.recv() => {
+                    grace_under_way = false;
+                    self.pipeline.graced(ticket);
+                }
+                () = sleep_until(self.patience), if waiting => {
+                    waiting = false;
+                    self.stop_waiting();
+                }
+                () = sleep_until(retry.unwrap_or(self.patience)), if retry.is_some() => {
+                    self.retry_at = None;
+                    self.pipeline.retry();
+                }
+            }
+            waiting &= !self.pipeline.is_synced();
+            self.round();
+            if !grace_under_way && let Some(ticket) = self.pipeline.pending_grace() {
+                grace_under_way = true;
+                let grace_over = grace_over.clone();
+                self.pipeline.tables().grace().request(move || {
+                    // Nobody listens any more when the agent ends.
+                    let _ = grace_over.send(ticket);
+                });
+            }
+        }
+    }
+
+    fn take(&mut self, change: Change) {
+        let now = Instant::now();
+        self.oldest = self.oldest.or(Some(now));
+        self.health.queued(now);
+        match &change {
+            Change::Service(..) => drop(self.metrics.service_changes.inc()),
+            Change::EndpointSlice(_, slice) => {
+                self.metrics.endpoint_changes.inc();
+                self.triggered.extend(slice.as_ref().and_then(|slice| slice.triggered));
+            }
+            _ => {}
+        }
+        self.pipeline.take(change);
+    }
+
+    fn stop_waiting(&mut self) {
+        if !self.pipeline.is_synced() {
+            warn!(
+                "the source is not complete in time: only services that are new to this node are programmed until it is"
+            );
+            self.pipeline.stop_waiting();
+        }
+    }
+
+    fn round(&mut self) {
+        let start = Instant::now();
+        let round = self.pipeline.round();
+        let now = Instant::now();
+        self.metrics.failed_operations.inc_by(round.failures as u64);
+        if round.failures > 0 {
+            self.retry_at = Some(time::Instant::now() + self.pause);
+            self.pause = (self.pause * 2).min(RETRY_MAX);
+            return;
+        }
+        self.pause = RETRY;
+        if self.pipeline.is_behind() || !self.pipeline.is_synced() {
+            return;
+        }
+        if round.written > 0 {
+            self.metrics.sync_duration.observe((now - start).as_secs_f64());
+            debug!(operations = round.written, took = ?(now - start), "in step");
+        }
+        self.settled(now);
+    }
+
+    /// All that was taken in is in the maps.
+    fn settled(&mut self, now: Instant) {
+        let clock = Timestamp::now();
+        self.health.settled(clock);
+        self.health.set_leaving(self.pipeline.is_leaving());
+        if let Some(arrived) = self.oldest.take() {
+            self.metrics.change_to_effect.observe((now - arrived).as_secs_f64());
+        }
+        // The first complete list says nothing of how long a change took.
+        for triggered in std::mem::take(&mut self.triggered).into_iter().filter(|_| self.trimmed) {
+            let seconds = (clock.as_millisecond() - triggered).max(0) as f64 / 1000.0;
+            self.metrics.programming_duration.observe(seconds);
+        }
+        self.report(clock);
+        if !self.trimmed {
+            self.trimmed = true;
+            trim();
+            info!("the maps are in step with the source");
+        }
+    }
+
+    fn report(&self, clock: Timestamp) {
+        self.metrics.last_sync.set(clock.as_millisecond() as f64 / 1000.0);
+        self.metrics.waiting_ports.set(self.pipeline.waiting() as i64);
+        self.metrics.conflicts.set(self.pipeline.conflicts() as i64);
+        let (internal, external) = self.pipeline.no_local_endpoints();
+        for (traffic_policy, count) in [("internal", internal), ("external", external)] {
+            self.metrics.no_local_endpoints.get_or_create(&PolicyLabel { traffic_policy }).set(count as i64);
+        }
+        for (map, used, capacity) in usage(&self.pipeline.planner().usage()) {
+            self.metrics.used.get_or_create(&MapLabel { map }).set(used.into());
+            self.metrics.capacity.get_or_create(&MapLabel { map }).set(capacity.into());
+        }
+    }
+}
+
+/// Parsing all objects of a large cluster leaves holes: back to the kernel with them.
+fn trim() {
+    // SAFETY: only releases memory that the allocator holds free.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Map, entries in use, entries that there are.
+fn usage(usage: &Usage) -> [(&'static str, u32, u32); 6] {
+    let sizes = &usage.sizes;
+    [
+        ("SERVICES", usage.services, sizes.services),
+        ("BACKENDS", usage.backends, sizes.backends),
+        ("FRONTENDS_V4", usage.frontends[0], sizes.frontends),
+        ("FRONTENDS_V6", usage.frontends[1], sizes.frontends),
+        ("SLOTS_V4", usage.slots[0].size - usage.slots[0].free, usage.slots[0].size),
+        ("SLOTS_V6", usage.slots[1].size - usage.slots[1].free, usage.slots[1].size),
+    ]
+}

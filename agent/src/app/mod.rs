@@ -1,0 +1,131 @@
+//! Joins the stages: sources and devices on one side, the maps on the other, the decision loop between them.
+
+mod config;
+mod decide;
+mod devices;
+mod pipeline;
+mod serve;
+
+use std::{net::IpAddr, sync::Arc};
+
+use anyhow::{Context, Result};
+use millrace_common::address::{addr4, addr6};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tracing::info;
+
+pub use self::config::Config;
+pub use self::pipeline::{Pipeline, Round};
+use crate::{
+    datapath::{self, Attacher, Constants, KernelTables},
+    diff::Planner,
+    health::Health,
+    metrics::Metrics,
+    watch::{self, Output, Source, dir, kube},
+};
+
+/// Changes that a source may be ahead of the decision loop.
+const AHEAD: usize = 1024;
+
+/// Runs the agent until SIGTERM or SIGINT. The data path stays when it ends.
+///
+/// # Errors
+/// Whatever keeps it from starting, with the object and the remedy.
+pub fn run(config: &Config) -> Result<()> {
+    one_heap_per_worker();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // The decision loop runs on this thread: its system calls keep no source waiting.
+    runtime.block_on(agent(config))
+}
+
+async fn agent(config: &Config) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        result = work(config) => result,
+        _ = terminate.recv() => {
+            info!("SIGTERM: the data path goes on without the agent");
+            Ok(())
+        }
+        _ = interrupt.recv() => {
+            info!("SIGINT: the data path goes on without the agent");
+            Ok(())
+        }
+    }
+}
+
+async fn work(config: &Config) -> Result<()> {
+    datapath::probe()?;
+    let _lock = config.pins.open()?;
+    let cgroup = datapath::cgroup::root(config.cgroup_root.as_deref())?;
+    datapath::cgroup::check_alone(&cgroup, &config.pins)?;
+    let mut loaded = datapath::load(&config.pins, &config.limits, &constants(config)?)?;
+    datapath::cgroup::attach(&mut loaded.ebpf, &cgroup, &config.pins)?;
+    let attacher = Attacher::new(config.pins.clone(), config.tc);
+    attacher.sweep()?;
+
+    let (device_events, heard) = mpsc::channel(AHEAD);
+    let listening = tokio::spawn(datapath::netlink::listen(config.selection(), device_events));
+    let mut devices = devices::Devices::new(loaded, attacher, heard);
+    let addresses = devices.attach_all().await?;
+    let (told, addresses_changed) = mpsc::channel(64);
+    let attaching = tokio::spawn(devices.follow(told));
+
+    let grace = datapath::grace::start().context("the kernel offers no grace period")?;
+    let tables = KernelTables::open(&config.pins, grace)?;
+    let planner = Planner::restore(&datapath::snapshot(&config.pins)?, config.limits.sizes());
+    let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
+    let (changes, incoming) = mpsc::channel(AHEAD);
+    let source_health = Arc::<watch::Health>::default();
+    let source = source(config, Output::new(changes, Arc::clone(&source_health)));
+    let pipeline = Pipeline::new(config.node(addresses), config.service_cidrs.iter().copied(), planner, tables);
+    let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone());
+    tokio::select! {
+        result = source => result,
+        result = serve::health(config.health_addr, health) => result,
+        result = serve::metrics(config.metrics_addr, &metrics, &config.pins, source_health) => result,
+        result = listening => result?.context("cannot follow the node's devices through rtnetlink"),
+        result = attaching => result?,
+        () = decide.run(incoming, addresses_changed) => Ok(()),
+    }
+}
+
+/// Ends only with an error: sources go on for ever.
+async fn source(config: &Config, output: Output) -> Result<()> {
+    match &config.source {
+        Source::Directory(path) => Ok(dir::run(path, None, output).await?),
+        Source::Kube => {
+            let connection = kube::Connection::new(config.kube_api.as_deref(), kube::IDLE_TIMEOUT).await?;
+            let settings = kube::Settings { node_name: config.node.clone(), proxy_name: None };
+            kube::run(&connection, &settings, &output).await;
+            Ok(())
+        }
+    }
+}
+
+fn constants(config: &Config) -> Result<Constants> {
+    let mut constants = Constants {
+        host_netns_cookie: datapath::host::netns_cookie()
+            .context("the kernel names no network namespaces (SO_NETNS_COOKIE, Linux 5.14)")?,
+        socket_lb: config.socket_lb,
+        socket_lb_udp: config.socket_lb_udp,
+        ..Constants::default()
+    };
+    for address in datapath::host::own_addresses(&config.node_ips) {
+        info!(%address, "the host's address as a client");
+        match address {
+            IpAddr::V4(ip) => constants.node_address_v4 = addr4(ip)[0],
+            IpAddr::V6(ip) => constants.node_address_v6 = addr6(ip),
+        }
+    }
+    Ok(constants)
+}
+
+/// glibc makes a heap per thread and core by default: parsing on several of them would hold on to a multiple of what
+/// the agent needs.
+fn one_heap_per_worker() {
+    // SAFETY: called before any other thread exists; sets a limit and touches no memory.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+}

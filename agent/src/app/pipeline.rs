@@ -1,0 +1,282 @@
+//! Changes in, map operations out: what is known, what is wanted of it, and what could not be done yet. No clock, no
+//! tasks: the loop around it says when.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+use millrace_common::service::Attributes;
+use tracing::{debug, info, warn};
+
+use crate::{
+    datapath::{Tables, carry_out},
+    diff::{Plan, Planner, Refusal, Ticket},
+    lb::{Balancer, Conflict, Decision, NodeInfo, Set, WantedPort},
+    model::{Index, ServiceKey},
+    watch::Change,
+};
+
+/// The stages behind the sources, joined.
+pub struct Pipeline<T> {
+    index: Index,
+    balancer: Balancer,
+    planner: Planner,
+    tables: T,
+    /// As the operator and the kernel describe this node; the Node object may add to it.
+    node: NodeInfo,
+    cidrs: BTreeSet<IpNet>,
+    /// To be decided anew.
+    dirty: BTreeSet<ServiceKey>,
+    /// An operation for them failed: to be decided anew, after a pause.
+    failed: BTreeSet<ServiceKey>,
+    /// Ports that the maps have no room for, as last logged.
+    refused: HashMap<ServiceKey, Vec<Refusal>>,
+    /// Housekeeping is due.
+    chores: bool,
+    conflicts: HashMap<ServiceKey, Vec<Conflict>>,
+    /// Services under a Local policy without a local endpoint, and whether it is the internal one.
+    no_local: BTreeMap<ServiceKey, NoLocal>,
+    started: Started,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Started {
+    /// Nothing is written: a service whose slices have not come yet would lose its endpoints.
+    Listening,
+    /// The source takes too long: services that an earlier agent left are not touched.
+    Impatient,
+    Synced,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct NoLocal {
+    internal: bool,
+    external: bool,
+}
+
+/// What one round of deciding and writing came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Operations that succeeded.
+    pub written: usize,
+    /// Operations that the kernel refused.
+    pub failures: usize,
+}
+
+impl<T: Tables> Pipeline<T> {
+    /// `planner` knows what an earlier agent left in `tables`.
+    pub fn new(node: NodeInfo, cidrs: impl IntoIterator<Item = IpNet>, planner: Planner, tables: T) -> Self {
+        Self {
+            index: Index::default(),
+            balancer: Balancer::new(node.clone()),
+            planner,
+            tables,
+            node,
+            cidrs: cidrs.into_iter().collect(),
+            dirty: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            refused: HashMap::new(),
+            chores: true,
+            conflicts: HashMap::new(),
+            no_local: BTreeMap::new(),
+            started: Started::Listening,
+        }
+    }
+
+    /// Takes in what the source says; writes nothing.
+    pub fn take(&mut self, change: Change) {
+        match change {
+            Change::Rejected(rejection) => {
+                warn!(object = rejection.object, reason = rejection.reason, "rejected; what was known of it stays");
+            }
+            Change::Synced => self.synced(),
+            change => {
+                let dirty = self.index.apply(change);
+                self.dirty.extend(dirty.services);
+                if dirty.node {
+                    self.renew_node();
+                }
+            }
+        }
+    }
+
+    /// The addresses that are assigned to the node: their frontends are the node's own business.
+    pub fn set_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.node.addresses = addresses;
+        self.renew_node();
+    }
+
+    /// The source has not said everything in time.
+    pub fn stop_waiting(&mut self) {
+        if self.started == Started::Listening {
+            self.started = Started::Impatient;
+        }
+    }
+
+    /// True once the source has said everything that it knew at its start.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.started == Started::Synced
+    }
+
+    /// The node is about to be removed from the cluster.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.index.node().is_some_and(|node| node.leaving)
+    }
+
+    /// Tries again what failed.
+    pub fn retry(&mut self) {
+        self.dirty.append(&mut self.failed);
+    }
+
+    /// Something is known that the maps do not say, for another reason than a lack of room.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        !self.failed.is_empty() || !self.dirty.is_empty()
+    }
+
+    /// Decides what is dirty and writes the difference; then what there is room for again.
+    pub fn round(&mut self) -> Round {
+        let mut round = Round::default();
+        if self.started == Started::Listening {
+            return round;
+        }
+        if std::mem::take(&mut self.chores) {
+            let plan = self.planner.chores();
+            self.carry_out(&plan, &mut round);
+        }
+        let mut due = self.due();
+        while !due.is_empty() {
+            let decisions = self.balancer.decide(&self.index, due);
+            decisions.iter().for_each(|(key, decision)| self.note(key, decision));
+            let plan = self.planner.plan(decisions.iter().map(|(key, decision)| (key, &*decision.ports)));
+            self.note_refusals(decisions.keys(), &plan);
+            self.carry_out(&plan, &mut round);
+            due = self.planner.retry().into_iter().collect();
+        }
+        if self.started == Started::Synced {
+            let cidrs = self.cidrs.iter().copied().chain(self.index.cidrs()).collect();
+            let plan = self.planner.plan_cidrs(&cidrs);
+            self.carry_out(&plan, &mut round);
+        }
+        // What failed in part left remains.
+        self.chores |= round.failures > 0;
+        round
+    }
+
+    /// A grace period that was asked for with `ticket` is over: what waited for it may be used again.
+    pub fn graced(&mut self, ticket: Ticket) {
+        self.planner.graced(ticket);
+        self.chores = true;
+        let retry = self.planner.retry();
+        self.dirty.extend(retry);
+    }
+
+    /// Something waits for a grace period: [`Self::graced`] wants to be told when one that begins now is over.
+    pub fn pending_grace(&mut self) -> Option<Ticket> {
+        self.planner.pending_grace()
+    }
+
+    #[must_use]
+    pub fn tables(&self) -> &T {
+        &self.tables
+    }
+
+    #[must_use]
+    pub fn planner(&self) -> &Planner {
+        &self.planner
+    }
+
+    /// Service ports that there is no room for, or that failed.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.planner.usage().refused + self.failed.len()
+    }
+
+    #[must_use]
+    pub fn conflicts(&self) -> usize {
+        self.conflicts.values().map(Vec::len).sum()
+    }
+
+    /// How many services have a Local policy and no local endpoint: internal, external.
+    #[must_use]
+    pub fn no_local_endpoints(&self) -> (usize, usize) {
+        let count = |of: fn(&NoLocal) -> bool| self.no_local.values().filter(|found| of(found)).count();
+        (count(|found| found.internal), count(|found| found.external))
+    }
+
+    fn synced(&mut self) {
+        self.started = Started::Synced;
+        // What an earlier agent left and the source does not know any more.
+        self.dirty.extend(self.planner.services().cloned());
+        self.dirty.extend(self.index.services().map(|service| service.key.clone()));
+        info!(services = self.index.services().count(), "the source is complete");
+    }
+
+    /// What may be decided now. Before the source is complete, only services that the maps do not hold.
+    fn due(&mut self) -> BTreeSet<ServiceKey> {
+        let mut due = std::mem::take(&mut self.dirty);
+        if self.started == Started::Impatient {
+            let restored: BTreeSet<&ServiceKey> = self.planner.services().collect();
+            due.retain(|key| !restored.contains(key));
+        }
+        due
+    }
+
+    fn renew_node(&mut self) {
+        let node = self.index.node().map_or_else(|| self.node.clone(), |node| self.node.clone().with_object(node));
+        if *self.balancer.node() == node {
+            return;
+        }
+        debug!(zone = ?node.zone, addresses = node.addresses.len(), "this node has changed");
+        self.balancer.set_node(node);
+        self.dirty.extend(self.index.services().map(|service| service.key.clone()));
+    }
+
+    fn carry_out(&mut self, plan: &Plan, round: &mut Round) {
+        let outcome = carry_out(plan, &mut self.planner, &mut self.tables);
+        for error in &outcome.errors {
+            warn!(%error, "will be tried again");
+        }
+        round.written += outcome.done;
+        round.failures += outcome.errors.len();
+        self.failed.extend(outcome.dirty);
+    }
+
+    /// Logs what is new of the services that `plan` is for.
+    fn note_refusals<'a>(&mut self, planned: impl Iterator<Item = &'a ServiceKey>, plan: &Plan) {
+        let mut before: HashMap<ServiceKey, Vec<Refusal>> =
+            planned.filter_map(|key| self.refused.remove_entry(key)).collect();
+        for refusal in &plan.refused {
+            let service = &refusal.port.service;
+            if !before.get_mut(service).is_some_and(|known| known.contains(refusal)) {
+                warn!(port = %refusal.port, reason = %refusal.reason, "not programmed");
+            }
+            self.refused.entry(service.clone()).or_default().push(refusal.clone());
+        }
+    }
+
+    fn note(&mut self, key: &ServiceKey, decision: &Decision) {
+        let known = self.conflicts.get(key).map_or(&[][..], Vec::as_slice);
+        for conflict in decision.conflicts.iter().filter(|conflict| !known.contains(conflict)) {
+            warn!(service = %key, %conflict, "a frontend is left out");
+        }
+        if decision.conflicts.is_empty() {
+            self.conflicts.remove(key);
+        } else {
+            self.conflicts.insert(key.clone(), decision.conflicts.clone());
+        }
+        match no_local(&decision.ports) {
+            NoLocal { internal: false, external: false } => self.no_local.remove(key),
+            found => self.no_local.insert(key.clone(), found),
+        };
+    }
+}
+
+fn no_local(ports: &[WantedPort]) -> NoLocal {
+    let without = |flag: u64| ports.iter().any(|port| port.attributes.has(flag) && port.local == Set::Drop);
+    NoLocal { internal: without(Attributes::INTERNAL_LOCAL), external: without(Attributes::EXTERNAL_LOCAL) }
+}

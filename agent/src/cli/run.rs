@@ -1,0 +1,179 @@
+//! `run`: the agent's options.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+
+use super::Place;
+use crate::{
+    app::{self, Config},
+    datapath::{Limits, TcMode},
+    watch::Source,
+};
+
+/// Runs the agent on this node, until SIGTERM or SIGINT
+///
+/// Programs and maps stay in place when it ends: services go on working, and the next start takes over without breaking
+/// a connection. Runs as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN.
+#[derive(Args)]
+pub(super) struct Options {
+    /// This node's name, as its Node object has it: decides which endpoints are local
+    #[arg(long, env = "MILLRACE_NODE_NAME", value_name = "NAME")]
+    node_name: String,
+    /// This node's zone, for topology hints; by default from the Node object, where the source has one
+    #[arg(long, env = "MILLRACE_ZONE", value_name = "ZONE")]
+    zone: Option<String>,
+    /// An address of this node, one per family; by default from the Node object. The host is the client with this
+    /// address of services with session affinity
+    #[arg(long, env = "MILLRACE_NODE_IP", value_name = "IP", value_delimiter = ',')]
+    node_ip: Vec<IpAddr>,
+    /// Where Services and EndpointSlices come from: `kube` (the API server) or `dir:PATH` (a watched directory of
+    /// ordinary YAML manifests)
+    #[arg(long, env = "MILLRACE_SOURCE", value_name = "kube|dir:PATH")]
+    source: Source,
+    /// URL of the API server. It is reached directly, never through a service; by default as the kubeconfig or the
+    /// pod's service account has it
+    #[arg(long, env = "MILLRACE_KUBE_API", value_name = "URL")]
+    kube_api: Option<String>,
+    #[command(flatten)]
+    place: Place,
+    /// The cgroup v2 directory whose processes use services through the socket hooks [default: the root of the
+    /// hierarchy in the mount table]
+    #[arg(long, env = "MILLRACE_CGROUP_ROOT", value_name = "PATH")]
+    cgroup_root: Option<PathBuf>,
+    /// A range that ClusterIPs are taken from: traffic to an address in it that no service has is dropped, not routed.
+    /// ServiceCIDR objects are used too
+    #[arg(long, env = "MILLRACE_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',')]
+    service_cidr: Vec<IpNet>,
+    /// A device to attach the per-packet programs to, besides those that match --veth-prefix
+    #[arg(long, env = "MILLRACE_DEVICE", value_name = "IF", value_delimiter = ',')]
+    device: Vec<String>,
+    /// Devices whose names begin like this are the host side of pods' veths; empty: none
+    #[arg(long, env = "MILLRACE_VETH_PREFIX", value_name = "PREFIX", default_value = "eni")]
+    veth_prefix: String,
+    /// Who is translated when a TCP connection is made, at no cost per packet: everybody (`on`), or only processes of
+    /// the host (`host-only`: pods are translated per packet, for service meshes that must see the ClusterIP)
+    #[arg(long, env = "MILLRACE_SOCKET_LB", value_enum, default_value_t = SocketLb::On)]
+    socket_lb: SocketLb,
+    /// Translate pods' UDP in the socket hooks too, for nodes whose pod devices are not ours. Per-packet translation
+    /// moves flows off dead endpoints on the same socket, this cannot
+    #[arg(long, env = "MILLRACE_SOCKET_LB_UDP", value_enum, default_value_t = Switch::Off)]
+    socket_lb_udp: Switch,
+    /// How programs are attached to devices: TCX where the kernel has it, else the clsact qdisc
+    #[arg(long, env = "MILLRACE_TC", value_enum, default_value_t = Tc::Auto)]
+    tc: Tc,
+    /// Serve /healthz and /livez on this address; empty: nowhere
+    #[arg(long, env = "MILLRACE_HEALTH_ADDR", value_name = "A", default_value = "0.0.0.0:10256", value_parser = listen)]
+    health_addr: Listen,
+    /// Serve /metrics and /proxyMode on this address; empty: nowhere
+    #[arg(long, env = "MILLRACE_METRICS_ADDR", value_name = "A", default_value = "127.0.0.1:10249", value_parser = listen)]
+    metrics_addr: Listen,
+    /// Seconds that a start waits for the source's first complete list before it programs what it has heard so far.
+    /// Until that list nothing is removed from maps that an earlier agent left
+    #[arg(long, env = "MILLRACE_SYNC_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
+    sync_timeout: u64,
+    #[command(flatten, next_help_heading = "Sizes of the maps (rounded up to powers of two)")]
+    sizes: Sizes,
+}
+
+/// Another size at a restart keeps all contents; one that cannot hold them is refused.
+#[derive(Args)]
+struct Sizes {
+    /// Service ports, counted once per address family
+    #[arg(long, env = "MILLRACE_MAX_SERVICES", value_name = "N", default_value_t = Limits::default().services)]
+    max_services: u32,
+    /// Frontends per family: addresses and ports that clients name, and one mark per address [default: twice the
+    /// services]
+    #[arg(long, env = "MILLRACE_MAX_FRONTENDS", value_name = "N")]
+    max_frontends: Option<u32>,
+    /// Endpoints, counted once per service port
+    #[arg(long, env = "MILLRACE_MAX_BACKENDS", value_name = "N", default_value_t = Limits::default().backends)]
+    max_backends: u32,
+    /// Places in endpoint sets per family; a service whose policy is Local needs two sets [default: as backends]
+    #[arg(long, env = "MILLRACE_MAX_SLOTS", value_name = "N")]
+    max_slots: Option<u32>,
+    /// Entries for tracked flows per family, two for each flow
+    #[arg(long, env = "MILLRACE_MAX_FLOWS", value_name = "N", default_value_t = Limits::default().flows)]
+    max_flows: u32,
+    /// Clients per family that session affinity remembers
+    #[arg(long, env = "MILLRACE_MAX_AFFINITY", value_name = "N", default_value_t = Limits::default().affinity)]
+    max_affinity: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SocketLb {
+    On,
+    HostOnly,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Tc {
+    Auto,
+    Tcx,
+    Clsact,
+}
+
+/// An address to listen on, or none.
+#[derive(Clone, Copy)]
+struct Listen(Option<SocketAddr>);
+
+fn listen(text: &str) -> Result<Listen, std::net::AddrParseError> {
+    if text.is_empty() { Ok(Listen(None)) } else { text.parse().map(|address| Listen(Some(address))) }
+}
+
+impl Sizes {
+    fn limits(&self) -> Limits {
+        Limits {
+            services: self.max_services,
+            frontends: self.max_frontends.unwrap_or(self.max_services.saturating_mul(2)),
+            backends: self.max_backends,
+            slots: self.max_slots.unwrap_or(self.max_backends),
+            flows: self.max_flows,
+            affinity: self.max_affinity,
+        }
+    }
+}
+
+impl Options {
+    fn config(self) -> Config {
+        Config {
+            limits: self.sizes.limits(),
+            node: self.node_name,
+            zone: self.zone,
+            node_ips: self.node_ip,
+            source: self.source,
+            kube_api: self.kube_api,
+            pins: self.place.pins(),
+            cgroup_root: self.cgroup_root,
+            service_cidrs: self.service_cidr,
+            devices: self.device,
+            veth_prefix: self.veth_prefix,
+            socket_lb: self.socket_lb == SocketLb::On,
+            socket_lb_udp: self.socket_lb_udp == Switch::On,
+            tc: match self.tc {
+                Tc::Auto => TcMode::Auto,
+                Tc::Tcx => TcMode::Tcx,
+                Tc::Clsact => TcMode::Clsact,
+            },
+            health_addr: self.health_addr.0,
+            metrics_addr: self.metrics_addr.0,
+            sync_timeout: Duration::from_secs(self.sync_timeout),
+        }
+    }
+}
+
+pub(super) fn run(options: Options) -> Result<()> {
+    app::run(&options.config())
+}

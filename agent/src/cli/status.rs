@@ -1,0 +1,36 @@
+//! `status`: is the data path in place, and how full are the maps?
+
+use anyhow::Result;
+
+use super::{
+    Reading,
+    output::{self, Format, Row},
+};
+use crate::datapath::{Occupancy, status};
+
+impl Row for Occupancy {
+    const HEADER: &'static [&'static str] = &["MAP", "USED", "ENTRIES", "MIB"];
+
+    fn cells(&self) -> Vec<String> {
+        let used = self.used.map_or_else(|| "-".to_owned(), |used| used.to_string());
+        vec![self.map.to_owned(), used, self.entries.to_string(), format!("{:.2}", self.mib)]
+    }
+}
+
+pub(super) fn print(reading: &Reading) -> Result<()> {
+    let status = status(&reading.pins()?)?;
+    if reading.output == Format::Json {
+        return output::line(&serde_json::to_string_pretty(&status)?);
+    }
+    let hooks = status.hooks.join(" ");
+    let agent =
+        if status.agent_running { "running" } else { "not running: the data path works, but follows no change" };
+    output::line(&format!("bpffs         {}", reading.place.bpffs.display()))?;
+    output::line(&format!("agent         {agent}"))?;
+    output::line(&format!("layout        {}", status.layout))?;
+    output::line(&format!("socket hooks  {}", if hooks.is_empty() { "none" } else { &hooks }))?;
+    output::line(&format!("devices       {} programs attached by links", status.device_links))?;
+    output::line(&format!("service ports {}", status.service_ports))?;
+    output::line(&format!("kernel memory {:.2} MiB\n", status.maps.iter().map(|map| map.mib).sum::<f64>()))?;
+    output::print(reading.output, &status.maps, "no maps")
+}

@@ -1,0 +1,191 @@
+//! A node that is not as it should be: the agent says what is wrong, by name, and what to do about it. And what an
+//! agent leaves behind: all of it until `cleanup`, then nothing.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::fs;
+
+use aya::maps::Array;
+use millrace_tests::{
+    agent::{Agent, run_to_end},
+    manifests::Manifests,
+    network::{Network, NodeSpec},
+    node::Node,
+};
+
+fn network() -> Network {
+    Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap()
+}
+
+/// Runs the agent with these arguments, which it cannot serve: what it says of it.
+fn refusal(node: &Node, arguments: &[&str]) -> String {
+    let output = run_to_end(&node.place(), arguments, false).unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "the agent accepts {arguments:?}:\n{text}");
+    text.lines().last().unwrap_or_default().to_owned()
+}
+
+/// As [`refusal`], of `run` with what every node has, and `more`.
+fn refused_start(node: &Node, manifests: &Manifests, more: &[&str]) -> String {
+    let (source, cgroup) = (format!("dir:{}", manifests.path().display()), node.cgroup.path.display().to_string());
+    let bpffs = node.bpffs.path.display().to_string();
+    let mut arguments = vec!["run", "--node-name", "n1", "--source", &source];
+    for (flag, value) in [("--cgroup-root", &cgroup), ("--bpffs", &bpffs)] {
+        if !more.contains(&flag) {
+            arguments.extend([flag, value]);
+        }
+    }
+    arguments.extend(more);
+    refusal(node, &arguments)
+}
+
+fn assert_says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+}
+
+#[test]
+fn a_second_agent_on_the_same_bpffs_is_told_so() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    let agent = Agent::start(node, &manifests, &[]).unwrap();
+    let bpffs = node.bpffs.path.display().to_string();
+    assert_says(&refused_start(node, &manifests, &[]), &["another agent", &bpffs, "--bpffs"]);
+    let cleanup = refusal(node, &["cleanup", "--bpffs", &bpffs]);
+    assert_says(&cleanup, &["another agent", &bpffs]);
+    agent.terminate().unwrap();
+}
+
+#[test]
+fn a_path_that_is_on_no_bpf_file_system_is_named_with_the_mount_command() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    let elsewhere = manifests.beside().join("pins").display().to_string();
+    let text = refused_start(node, &manifests, &["--bpffs", &elsewhere]);
+    assert_says(&text, &[&elsewhere, &format!("mount -t bpf bpf {elsewhere}"), "--bpffs"]);
+}
+
+#[test]
+fn maps_of_another_layout_are_refused_by_name_and_left_alone() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    fs::create_dir_all(node.bpffs.path.join("layout-999")).unwrap();
+    let text = refused_start(node, &manifests, &[]);
+    assert_says(&text, &["layout 999", &node.bpffs.path.display().to_string(), "millrace-agent cleanup"]);
+    let shown = refusal(node, &["services", "--bpffs", &node.bpffs.path.display().to_string()]);
+    assert_says(&shown, &["nothing is pinned"]);
+    assert!(node.bpffs.path.join("layout-999").exists());
+}
+
+#[test]
+fn a_pinned_map_with_other_values_is_refused_by_name() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    Agent::start(node, &manifests, &[]).unwrap().terminate().unwrap();
+    let pin = node.bpffs.path.join("maps/SERVICES");
+    fs::remove_file(&pin).unwrap();
+    Array::<_, u64>::create(16, 0).unwrap().pin(&pin).unwrap();
+    let text = refused_start(node, &manifests, &[]);
+    assert_says(&text, &["maps/SERVICES", "values of 8 bytes", "values of 32 bytes", "millrace-agent cleanup"]);
+}
+
+#[test]
+fn a_cgroup_above_or_below_another_millrace_is_refused() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    let (above, below) = (node.cgroup.path.display().to_string(), node.cgroup.child("below").unwrap());
+    let below_path = below.path.display().to_string();
+    let other = node.bpffs.path.join("other").display().to_string();
+    let agent = Agent::start(node, &manifests, &[]).unwrap();
+    for cgroup in [&above, &below_path] {
+        let text = refused_start(node, &manifests, &["--cgroup-root", cgroup, "--bpffs", &other]);
+        assert_says(&text, &[&above, "another bpffs path", "cleanup", "--cgroup-root"]);
+    }
+    agent.terminate().unwrap();
+    let bpffs = node.bpffs.path.display().to_string();
+    assert!(run_to_end(&node.place(), &["cleanup", "--bpffs", &bpffs], false).unwrap().status.success());
+
+    let _agent = Agent::start(node, &manifests, &["--cgroup-root", &below_path]).unwrap();
+    let text = refused_start(node, &manifests, &["--bpffs", &other]);
+    assert_says(&text, &[&below_path, "another bpffs path"]);
+}
+
+#[test]
+fn a_directory_outside_of_cgroup_v2_is_named() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    let elsewhere = manifests.beside().display().to_string();
+    let text = refused_start(node, &manifests, &["--cgroup-root", &elsewhere]);
+    assert_says(&text, &[&elsewhere, "cgroup v2", "--cgroup-root"]);
+}
+
+#[test]
+fn an_agent_without_capabilities_is_told_which_are_missing() {
+    let network = network();
+    let node = network.node("n1").unwrap();
+    let arguments = ["run", "--node-name", "n1", "--source", "dir:/", "--bpffs", "/sys/fs/bpf/millrace"];
+    let output = run_to_end(&node.place(), &arguments, true).unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert_says(&text, &["CAP_BPF", "CAP_NET_ADMIN", "securityContext"]);
+}
+
+#[test]
+fn a_manifest_directory_that_is_missing_is_named() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    let missing = manifests.beside().join("missing").display().to_string();
+    let (cgroup, bpffs) = (node.cgroup.path.display().to_string(), node.bpffs.path.display().to_string());
+    let source = format!("dir:{missing}");
+    let text =
+        refusal(node, &["run", "--node-name", "n1", "--source", &source, "--cgroup-root", &cgroup, "--bpffs", &bpffs]);
+    assert_says(&text, &[&missing, "--source"]);
+}
+
+#[test]
+fn the_verbs_that_read_say_when_there_is_nothing_to_read() {
+    let network = network();
+    let node = network.node("n1").unwrap();
+    for verb in ["status", "services", "backends", "conntrack", "stats"] {
+        let text = refusal(node, &[verb, "--bpffs", "/sys/fs/bpf/no-such-agent"]);
+        assert_says(&text, &["/sys/fs/bpf/no-such-agent", "no agent has run there"]);
+    }
+}
+
+#[test]
+fn cleanup_leaves_no_trace_and_the_next_start_begins_anew() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    let bpffs = node.bpffs.path.display().to_string();
+    for _ in 0..2 {
+        Agent::start(node, &manifests, &[]).unwrap().terminate().unwrap();
+        assert!(node.bpffs.path.join("links/connect4").exists(), "the data path stays when the agent ends");
+        assert!(run_to_end(&node.place(), &["cleanup", "--bpffs", &bpffs], false).unwrap().status.success());
+        let left: Vec<_> = fs::read_dir(&node.bpffs.path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            // The kernel's own, in every bpf file system.
+            .filter(|name| !name.ends_with(".debug"))
+            .collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+#[test]
+fn other_sizes_keep_all_services_and_sizes_that_cannot_hold_them_are_refused() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    Agent::start(node, &manifests, &["--max-services", "64"]).unwrap().terminate().unwrap();
+    let mut agent = Agent::start(node, &manifests, &["--max-services", "128", "--max-backends", "4096"]).unwrap();
+    let services = agent.ask(&["services"]).unwrap();
+    assert_says(&services, &["mark-"]);
+    assert_says(&agent.ask(&["status"]).unwrap(), &["\"entries\": 128", "\"entries\": 4096"]);
+    agent.settle(&manifests).unwrap();
+    agent.terminate().unwrap();
+
+    let text = refused_start(node, &manifests, &["--max-frontends", "1", "--max-services", "128"]);
+    assert_says(&text, &["FRONTENDS_V4", "--max-frontends"]);
+    let mut agent = Agent::start(node, &manifests, &["--max-services", "32", "--max-backends", "64"]).unwrap();
+    assert_says(&agent.ask(&["status"]).unwrap(), &["\"entries\": 32"]);
+    agent.settle(&manifests).unwrap();
+}
