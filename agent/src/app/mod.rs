@@ -95,7 +95,7 @@ async fn work(config: &Config) -> Result<()> {
 /// Ends only with an error: sources go on for ever.
 async fn source(config: &Config, output: Output) -> Result<()> {
     match &config.source {
-        Source::Directory(path) => Ok(dir::run(path, None, output).await?),
+        Source::Directory(path) => Ok(dir::run(path, None, &output).await?),
         Source::Kube => {
             let connection = kube::Connection::new(config.kube_api.as_deref(), kube::IDLE_TIMEOUT).await?;
             let settings = kube::Settings { node_name: config.node.clone(), proxy_name: None };
