@@ -1,6 +1,6 @@
 //! Random changes of a small cluster, from objects to maps: whatever happens, and in whatever order, the maps say what
 //! the objects say, and no program sees anything else on the way.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends at what it did not expect")]
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod support;
 

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 pub struct Ticket(u64);
 
 impl Ticket {
+    /// The ticket after this one.
     #[must_use]
-    pub(super) const fn next(self) -> Self {
+    pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }

@@ -1,10 +1,18 @@
 //! A small cluster that changes at random, the pipeline from its objects to maps in memory, and a plain model of what
 //! the maps must then say.
-#![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::allow_attributes,
+    reason = "each test uses its own part, and ends at what it did not expect"
+)]
 
 pub mod cluster;
 pub mod model;
 pub mod pipeline;
+pub mod wanted;
 pub mod watched;
 
 /// A small generator of its own, so that a failure is repeated by its seed alone (xorshift64*).
