@@ -9,18 +9,25 @@ use std::{
 
 use super::{Attempt, Greeting, Manner, Outcome, Protocol};
 
-/// Tries `count` times, on a new socket each time.
+/// So many attempts in a row that nobody answers in time are enough to know.
+const PATIENCE: usize = 3;
+
+/// Tries `count` times, on a new socket each time; fewer where nobody answers.
 #[must_use]
 pub fn attempts(to: &[SocketAddr], count: usize, manner: &Manner) -> Vec<Attempt> {
-    let tries = to.iter().cycle().take(count).enumerate();
-    tries
-        .map(|(i, to)| {
-            if i > 0 {
-                thread::sleep(manner.every());
-            }
-            attempt(*to, manner)
-        })
-        .collect()
+    let (mut attempts, mut silent) = (Vec::new(), 0);
+    for to in to.iter().cycle().take(count) {
+        if !attempts.is_empty() {
+            thread::sleep(manner.every());
+        }
+        let attempt = attempt(*to, manner);
+        silent = if attempt.outcome == Outcome::Silence { silent + 1 } else { 0 };
+        attempts.push(attempt);
+        if silent == PATIENCE {
+            break;
+        }
+    }
+    attempts
 }
 
 /// Tries once.
