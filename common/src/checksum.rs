@@ -15,6 +15,13 @@ impl Sum {
         Self(self.0 + word as u64)
     }
 
+    /// Both sums.
+    #[inline(always)]
+    #[must_use]
+    pub const fn join(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// With `new` in the place of `old`.
     #[inline(always)]
     #[must_use]

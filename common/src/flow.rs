@@ -120,6 +120,9 @@ pub mod timeout {
     /// about a minute.
     pub const UNANSWERED: u32 = 60;
 
+    /// No flow is forgotten sooner.
+    pub const SHORTEST: u32 = UDP_ONCE;
+
     /// For a flow of which `states` were seen, both directions together.
     #[inline(always)]
     #[must_use]
@@ -132,6 +135,24 @@ pub mod timeout {
             _ => OTHER,
         }
     }
+}
+
+/// True if nothing was seen for more than `limit` seconds. Another CPU may have seen something after `now` was read:
+/// the difference has a sign.
+#[inline(always)]
+#[must_use]
+pub const fn idle(now: u32, last_seen: u32, limit: u32) -> bool {
+    now.wrapping_sub(last_seen).cast_signed() > limit.cast_signed()
+}
+
+/// True if an entry may be deleted, by [`Flow::state`] and [`Flow::last_seen`] of its own and of the flow's other entry.
+/// One without the other is left over from a flow that was moved.
+#[inline(always)]
+#[must_use]
+pub const fn expired(now: u32, protocol: u8, mine: (u32, u32), other: Option<(u32, u32)>) -> bool {
+    let Some(other) = other else { return idle(now, mine.1, timeout::TCP_CLOSING) };
+    let last_seen = if mine.1.wrapping_sub(other.1).cast_signed() > 0 { mine.1 } else { other.1 };
+    idle(now, last_seen, timeout::of(protocol, mine.0 | other.0))
 }
 
 /// The source of a pod's packets to itself through a service: an address that the pod routes to its gateway, so that

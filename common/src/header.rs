@@ -154,6 +154,22 @@ pub const fn reset(segment: Segment, source_port: Port, destination_port: Port, 
     [ports, sequence, acknowledgment, bits, u32::from_ne_bytes([a, b, 0, 0])]
 }
 
+/// True for a source that an answer may be sent to: no broadcast, multicast or unspecified address (RFC 1122, 3.2.2).
+#[inline(always)]
+#[must_use]
+pub const fn is_host_v4(address: Addr4) -> bool {
+    let first = address[0].to_ne_bytes()[0];
+    address[0] != 0 && first < 224 && first != 127
+}
+
+/// See [`is_host_v4`] (RFC 4443, 2.4).
+#[inline(always)]
+#[must_use]
+pub const fn is_host_v6(address: Addr6) -> bool {
+    let [a, b, c, d] = address;
+    a | b | c | d != 0 && a.to_ne_bytes()[0] != 0xff
+}
+
 /// ICMP types and codes (RFC 792, RFC 4443).
 pub mod icmp {
     pub const HEADER: u32 = 8;

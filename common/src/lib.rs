@@ -23,6 +23,7 @@ pub mod scratch;
 pub mod select;
 pub mod service;
 pub mod socket;
+pub mod sweep;
 pub mod verdict;
 
 #[cfg(feature = "user")]

@@ -11,6 +11,8 @@ use crate::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scratch<A> {
     pub packet: Packet<A>,
+    /// The packet that an ICMP error quotes.
+    pub quoted: Packet<A>,
     /// What the packet becomes.
     pub to: Flow<A>,
 }
@@ -45,5 +47,5 @@ impl<A: Default + Copy> Packet<A> {
     }
 }
 
-const _: () = assert!(size_of::<Scratch<crate::address::Addr4>>() == 36 + 40);
-const _: () = assert!(size_of::<Scratch<crate::address::Addr6>>() == 60 + 64);
+const _: () = assert!(size_of::<Scratch<crate::address::Addr4>>() == 2 * 36 + 40);
+const _: () = assert!(size_of::<Scratch<crate::address::Addr6>>() == 2 * 60 + 64);

@@ -70,6 +70,12 @@ fn mr_to_pod(ctx: TcContext) -> i32 {
     packet::to_pod(&ctx)
 }
 
+/// Attached nowhere: the agent runs it every few seconds (`millrace_common::sweep`).
+#[classifier]
+fn mr_sweep(ctx: TcContext) -> i32 {
+    packet::sweep(ctx.skb.skb)
+}
+
 /// The verifier proves that no program panics; the compiler asks for this all the same.
 #[cfg(not(test))]
 #[panic_handler]

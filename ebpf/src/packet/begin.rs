@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use millrace_common::{
     address::Address,
-    flow::{Flow, Tuple, state, timeout},
+    flow::{Flow, Tuple, expired, idle, state, timeout},
     scratch::Packet,
     select,
     service::Attributes,
@@ -226,7 +226,7 @@ fn place<F: Network>(answers: &Tuple<F::Address>, packet: &Packet<F::Address>) -
     let Some(entry) = F::ct_new().get_ptr(answers) else { return Place::Free };
     let (_, seen) = flow::state_of(entry);
     if flow::look(entry, tag, |entry| is_answer_to(entry, packet)) == Some(true)
-        || flow::now().wrapping_sub(seen) > timeout::UNANSWERED
+        || idle(flow::now(), seen, timeout::UNANSWERED)
     {
         Place::Ours
     } else {
@@ -243,11 +243,8 @@ fn give_way<F: Network>(answers: &Tuple<F::Address>, entry: *const Flow<F::Addre
     }
     let beginning = flow::opposite(&flow, answers.protocol, Tuple::<F::Address>::FORWARD);
     if let Some(forward) = F::ct().get_ptr(&beginning) {
-        let (forward_state, forward_seen) = flow::state_of(forward);
-        let seen = if forward_seen > flow.last_seen { forward_seen } else { flow.last_seen };
-        if !state::closed(forward_state, flow.state)
-            && flow::now().wrapping_sub(seen) <= timeout::of(answers.protocol, forward_state | flow.state)
-        {
+        let (mine, forward) = ((flow.state, flow.last_seen), flow::state_of(forward));
+        if !state::closed(mine.0, forward.0) && !expired(flow::now(), answers.protocol, mine, Some(forward)) {
             return false;
         }
     }

@@ -66,6 +66,13 @@ pub(super) struct End<'a, A> {
     pub port: Port,
 }
 
+/// Both ports as they lie in a header.
+#[inline(always)]
+pub(super) fn ports(source: Port, destination: Port) -> u32 {
+    let ([a, b], [c, d]) = (source.network().to_ne_bytes(), destination.network().to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
 /// Bits seen and the time, of an entry.
 #[inline(always)]
 pub(super) fn state_of<A>(entry: *const Flow<A>) -> (u32, u32) {

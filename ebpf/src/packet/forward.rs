@@ -20,7 +20,7 @@ use crate::{
 #[inline(always)]
 pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
     if !matches!(packet.tuple.protocol, protocol::TCP | protocol::UDP) {
-        return Decision::Pass;
+        return other::<F>(packet);
     }
     if packet.part == Part::Tail && !fragment::ports::<F>(packet) {
         return headless::<F>(packet);
@@ -33,6 +33,17 @@ pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<
     }
     let decision = from_client::<F>(packet, to);
     if decision == Decision::Send && to.state & state::HAIRPIN != 0 { Decision::Turn } else { decision }
+}
+
+/// Neither TCP nor UDP: an echo request, or a tunnel's packet, to a service's address finds nobody. SCTP is left alone,
+/// and so is every other ICMP message.
+#[inline(never)]
+fn other<F: Network>(packet: &Packet<F::Address>) -> Decision {
+    let tuple = &packet.tuple;
+    if tuple.protocol == protocol::SCTP || (tuple.protocol == F::ICMP && packet.kind != F::ECHO_REQUEST) {
+        return Decision::Pass;
+    }
+    if owned::<F>(tuple.destination) { Decision::Refuse } else { unowned::<F>(tuple.destination) }
 }
 
 /// A packet of a known flow costs one lookup; everything else is decided at leisure.

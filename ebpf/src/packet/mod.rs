@@ -5,10 +5,13 @@ mod begin;
 mod flow;
 mod forward;
 mod fragment;
+mod icmp;
 mod network;
 mod parse;
+mod refuse;
 mod reverse;
 mod rewrite;
+mod sweep;
 mod turn;
 mod v4;
 mod v6;
@@ -18,7 +21,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use millrace_common::{
-    flow::Flow,
+    flow::{Flow, Tuple},
     header::{Part, ether},
     scratch::{Packet, Scratch},
 };
@@ -27,6 +30,8 @@ use crate::{
     family::{V4, V6},
     packet::{network::Network, parse::Shape},
 };
+
+pub(crate) use sweep::sweep;
 
 /// Not ours, or done: other programs on the device run, then the stack routes the packet.
 const NEXT: i32 = TC_ACT_UNSPEC;
@@ -81,26 +86,33 @@ fn network_header(ctx: &TcContext) -> Option<(u16, u32)> {
 
 #[inline(never)]
 fn outgoing<F: Network>(skb: *mut __sk_buff, l3: u32) -> i32 {
-    let Some(Scratch { packet, to }) = scratch::<F>() else { return NEXT };
-    *packet = Packet::at(l3);
-    to.state = 0;
-    match parse::parse::<F>(skb, packet) {
-        Shape::Unreadable => NEXT,
-        Shape::Malformed => act::<F>(skb, packet, forward::malformed::<F>(packet), to),
-        Shape::Readable => {
-            let decision = forward::decide::<F>(packet, to);
-            act::<F>(skb, packet, decision, to)
+    let Some(scratch) = scratch::<F>() else { return NEXT };
+    scratch.packet = Packet::at(l3);
+    let decision = match parse::parse::<F>(skb, &mut scratch.packet) {
+        Shape::Unreadable => return NEXT,
+        Shape::Malformed => forward::malformed::<F>(&scratch.packet),
+        Shape::Readable if icmp::is_error::<F>(&scratch.packet) => {
+            let answers = scratch.packet.tuple.destination == F::LOOP;
+            let direction = if answers { Tuple::<F::Address>::REPLY } else { Tuple::<F::Address>::FORWARD };
+            return icmp::translate::<F>(skb, scratch, direction);
         }
-    }
+        Shape::Readable => forward::decide::<F>(&mut scratch.packet, &mut scratch.to),
+    };
+    act::<F>(skb, &scratch.packet, decision, &scratch.to)
 }
 
 #[inline(never)]
 fn incoming<F: Network>(skb: *mut __sk_buff, l3: u32) -> i32 {
-    let Some(Scratch { packet, to }) = scratch::<F>() else { return NEXT };
-    *packet = Packet::at(l3);
-    let Shape::Readable = parse::parse::<F>(skb, packet) else { return NEXT };
-    let decision = reverse::decide::<F>(packet, to);
-    act::<F>(skb, packet, decision, to)
+    let Some(scratch) = scratch::<F>() else { return NEXT };
+    scratch.packet = Packet::at(l3);
+    if parse::parse::<F>(skb, &mut scratch.packet) != Shape::Readable {
+        return NEXT;
+    }
+    if icmp::is_error::<F>(&scratch.packet) {
+        return icmp::translate::<F>(skb, scratch, Tuple::<F::Address>::REPLY);
+    }
+    let decision = reverse::decide::<F>(&mut scratch.packet, &mut scratch.to);
+    act::<F>(skb, &scratch.packet, decision, &scratch.to)
 }
 
 #[inline(always)]
@@ -114,7 +126,8 @@ fn scratch<F: Network>() -> Option<&'static mut Scratch<F::Address>> {
 fn act<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, decision: Decision, to: &Flow<F::Address>) -> i32 {
     match decision {
         Decision::Pass => NEXT,
-        Decision::Drop | Decision::Refuse => DROP,
+        Decision::Drop => DROP,
+        Decision::Refuse => refuse::refuse::<F>(skb, packet),
         Decision::Send | Decision::Turn => {
             if packet.part == Part::Head {
                 fragment::remember::<F>(packet);

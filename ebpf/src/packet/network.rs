@@ -33,6 +33,9 @@ pub(super) trait Network: Family {
 
     fn header(source: Self::Address, destination: Self::Address, protocol: u8, payload: u32) -> Self::Header;
 
+    /// True for a source that an answer may be sent to.
+    fn is_host(address: Self::Address) -> bool;
+
     fn icmp_is_error(kind: u8) -> bool;
 
     /// Reads the header at `packet.l3`, with its options or extensions: everything in `packet` but what the

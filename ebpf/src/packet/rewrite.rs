@@ -15,6 +15,7 @@ use millrace_common::{
 
 use super::{
     DROP, NEXT,
+    flow::ports,
     network::{Network, store},
 };
 use crate::stats::count;
@@ -69,19 +70,12 @@ fn transport<F: Network>(
     // SAFETY: a helper that checks its offset; size 0 says that `to` is a difference.
     let addresses =
         unsafe { bpf_l4_csum_replace(skb, offset, 0, difference as u64, flags | BPF_F_PSEUDO_HDR as u64) == 0 };
-    let old = ports(packet.tuple.source_port.network(), packet.tuple.destination_port.network());
-    let new = ports(to.source_port.network(), to.destination_port.network());
+    let old = ports(packet.tuple.source_port, packet.tuple.destination_port);
+    let new = ports(to.source_port, to.destination_port);
     if old == new || !addresses {
         return addresses;
     }
     // SAFETY: as above; the size of what changes is four bytes.
     let changed = unsafe { bpf_l4_csum_replace(skb, offset, old as u64, new as u64, flags | 4) == 0 };
     changed && store(skb, packet.l4, &new)
-}
-
-/// Both ports as they lie in the header.
-#[inline(always)]
-fn ports(source: u16, destination: u16) -> u32 {
-    let ([a, b], [c, d]) = (source.to_ne_bytes(), destination.to_ne_bytes());
-    u32::from_ne_bytes([a, b, c, d])
 }

@@ -37,6 +37,11 @@ impl Network for V4 {
     }
 
     #[inline(always)]
+    fn is_host(address: Addr4) -> bool {
+        header::is_host_v4(address)
+    }
+
+    #[inline(always)]
     fn icmp_is_error(kind: u8) -> bool {
         icmp::is_error_v4(kind)
     }

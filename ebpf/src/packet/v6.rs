@@ -38,6 +38,11 @@ impl Network for V6 {
     }
 
     #[inline(always)]
+    fn is_host(address: Addr6) -> bool {
+        header::is_host_v6(address)
+    }
+
+    #[inline(always)]
     fn icmp_is_error(kind: u8) -> bool {
         icmp::is_error_v6(kind)
     }

@@ -4,4 +4,13 @@
 
 mod rig;
 
+mod choice;
+mod errors;
+mod fragments;
+mod hairpin;
+mod limits;
+mod malformed;
+mod race;
+mod refusal;
+mod sweep;
 mod translate;

@@ -1,10 +1,16 @@
 //! The programs with maps of their own, filled as the agent fills them.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, MapData, PerCpuArray},
+    maps::{
+        Array, HashMap, MapData, PerCpuArray,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::SchedClassifier,
 };
 use millrace_agent::datapath::object;
@@ -88,7 +94,7 @@ impl Rig {
             loader.map_max_entries(name, size);
         }
         let mut ebpf = loader.load(object()).unwrap_or_else(|e| panic!("the programs do not load (root?): {e}"));
-        for name in ["mr_from_pod", "mr_to_pod"] {
+        for name in ["mr_from_pod", "mr_to_pod", "mr_sweep"] {
             let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
             program.load().unwrap_or_else(|e| panic!("{name}: {e:?}"));
         }
@@ -157,6 +163,19 @@ impl Rig {
             self.frontend(1, cast.service, protocol, FrontendKind::ClusterIp);
         }
         self.backends(1, backends);
+    }
+
+    /// Services live in this range.
+    pub(crate) fn service_range(&mut self, address: IpAddr, prefix: u32) {
+        match address {
+            IpAddr::V4(ip) => self.insert_range("SERVICE_CIDRS_V4", Key::new(prefix, addr4(ip))),
+            IpAddr::V6(ip) => self.insert_range("SERVICE_CIDRS_V6", Key::new(prefix, addr6(ip))),
+        }
+    }
+
+    fn insert_range<A: Pod>(&mut self, map: &str, key: Key<A>) {
+        let mut map: LpmTrie<&mut MapData, A, u32> = self.ebpf.map_mut(map).unwrap().try_into().unwrap();
+        map.insert(&key, 1, 0).unwrap();
     }
 
     /// The pod sends a packet.

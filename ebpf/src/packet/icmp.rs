@@ -1,0 +1,143 @@
+//! ICMP errors: they are about a packet that was translated, and quote it. Who receives one must find the packet that
+//! it sent, so the quote is translated back; an error that nobody would understand is a connection that hangs.
+
+use aya_ebpf::bindings::__sk_buff;
+use millrace_common::{
+    address::{Port, protocol},
+    checksum::Sum,
+    flow::{Flow, Tuple, state},
+    header::{Part, icmp, tcp, udp},
+    scratch::{Packet, Scratch},
+    select,
+    verdict::Verdict,
+};
+
+use super::{
+    DROP, NEXT, flow,
+    network::{Network, load, store},
+    parse::Shape,
+    turn,
+};
+use crate::stats::count;
+
+/// True for an ICMP error that is here as a whole.
+#[inline(always)]
+pub(super) fn is_error<F: Network>(packet: &Packet<F::Address>) -> bool {
+    packet.tuple.protocol == F::ICMP && packet.part == Part::Whole && F::icmp_is_error(packet.kind)
+}
+
+/// Translates an error that travels in `direction`: the way of the packets that would answer the quoted one.
+#[inline(never)]
+pub(super) fn translate<F: Network>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>, direction: u8) -> i32 {
+    let Scratch { packet, quoted, to } = scratch;
+    *quoted = Packet::at(packet.l4 + icmp::HEADER);
+    if !read_quote::<F>(skb, quoted) {
+        return NEXT;
+    }
+    let key = quoted.tuple.reversed(direction);
+    // An error for another host than the one that the quoted packet came from is not ours to explain.
+    if packet.tuple.destination != key.destination || !find::<F>(&key, to) {
+        return NEXT;
+    }
+    let from_there = packet.tuple.source == key.source;
+    let done =
+        rewrite_quote::<F>(skb, quoted, to).is_some_and(|quote| rewrite_outer::<F>(skb, packet, to, from_there, quote));
+    if !done {
+        count(Verdict::DropRewriteFailed);
+        return DROP;
+    }
+    count(Verdict::IcmpErrorTranslated);
+    if to.state & state::HAIRPIN != 0 { turn::around(skb) } else { NEXT }
+}
+
+/// The tuple of the quoted packet. A quote ends early, as a rule: eight bytes of the transport are enough.
+#[inline(always)]
+fn read_quote<F: Network>(skb: *mut __sk_buff, quoted: &mut Packet<F::Address>) -> bool {
+    if F::read(skb, quoted, true) != Shape::Readable
+        || quoted.part == Part::Tail
+        || !matches!(quoted.tuple.protocol, protocol::TCP | protocol::UDP)
+    {
+        return false;
+    }
+    let Some([source, destination, _, _]) = load::<[u16; 4]>(skb, quoted.l4) else { return false };
+    quoted.tuple.source_port = Port::from_network(source);
+    quoted.tuple.destination_port = Port::from_network(destination);
+    true
+}
+
+#[inline(never)]
+fn find<F: Network>(key: &Tuple<F::Address>, to: &mut Flow<F::Address>) -> bool {
+    let tag = select::tag(key);
+    F::ct().get_ptr(key).is_some_and(|entry| flow::read(entry, tag, to))
+        || F::ct_new().get_ptr(key).is_some_and(|entry| flow::read(entry, tag, to))
+}
+
+/// The outer destination becomes that of `to`, and so does the source of an error that comes `from_there`: from the
+/// other end of the flow, not from a router on the way. `quote` is how the quote has changed.
+#[inline(never)]
+fn rewrite_outer<F: Network>(
+    skb: *mut __sk_buff,
+    packet: &Packet<F::Address>,
+    to: &Flow<F::Address>,
+    from_there: bool,
+    quote: Sum,
+) -> bool {
+    let old = &packet.tuple;
+    let source = if from_there { to.source } else { old.source };
+    let outer = Sum::ZERO
+        .replace_all(old.source.as_ref(), source.as_ref())
+        .replace_all(old.destination.as_ref(), to.destination.as_ref());
+    let covered = if F::ICMP_PSEUDO { outer } else { Sum::ZERO };
+    store(skb, packet.l3 + F::ADDRESSES, &F::addresses(source, to.destination))
+        && header_checksum::<F>(skb, packet.l3, outer).is_some()
+        && adjust(skb, packet.l4 + icmp::CHECKSUM, covered.join(quote)).is_some()
+}
+
+/// What the change of the quote means to the sum over it.
+#[inline(never)]
+fn rewrite_quote<F: Network>(skb: *mut __sk_buff, quoted: &Packet<F::Address>, to: &Flow<F::Address>) -> Option<Sum> {
+    let addresses = Sum::ZERO
+        .replace_all(quoted.tuple.source.as_ref(), to.destination.as_ref())
+        .replace_all(quoted.tuple.destination.as_ref(), to.source.as_ref());
+    if !store(skb, quoted.l3 + F::ADDRESSES, &F::addresses(to.destination, to.source)) {
+        return None;
+    }
+    let header = header_checksum::<F>(skb, quoted.l3, addresses)?;
+    let old = flow::ports(quoted.tuple.source_port, quoted.tuple.destination_port);
+    let new = flow::ports(to.destination_port, to.source_port);
+    let ports = Sum::ZERO.replace(old, new);
+    if !store(skb, quoted.l4, &new) {
+        return None;
+    }
+    let transport = transport_checksum(skb, quoted.tuple.protocol, quoted.l4, addresses.join(ports));
+    Some(addresses.join(header).join(ports).join(transport))
+}
+
+/// The network header's own checksum after a change of what it covers; how the checksum changed.
+#[inline(always)]
+fn header_checksum<F: Network>(skb: *mut __sk_buff, l3: u32, change: Sum) -> Option<Sum> {
+    match F::CHECKSUM {
+        Some(offset) => adjust(skb, l3 + offset, change),
+        None => Some(Sum::ZERO),
+    }
+}
+
+/// The transport's checksum in the quote, if the quote reaches so far and there is one.
+#[inline(always)]
+fn transport_checksum(skb: *mut __sk_buff, protocol: u8, l4: u32, change: Sum) -> Sum {
+    if protocol == protocol::TCP {
+        return adjust(skb, l4 + tcp::CHECKSUM, change).unwrap_or(Sum::ZERO);
+    }
+    match load::<u16>(skb, l4 + udp::CHECKSUM) {
+        None | Some(0) => Sum::ZERO,
+        Some(_) => adjust(skb, l4 + udp::CHECKSUM, change).unwrap_or(Sum::ZERO),
+    }
+}
+
+/// Updates the checksum at `offset`: the difference that this makes to whatever covers it.
+#[inline(always)]
+fn adjust(skb: *mut __sk_buff, offset: u32, change: Sum) -> Option<Sum> {
+    let old = load::<u16>(skb, offset)?;
+    let new = change.update(old);
+    if store(skb, offset, &new) { Some(Sum::ZERO.replace(old as u32, new as u32)) } else { None }
+}

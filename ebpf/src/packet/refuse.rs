@@ -1,0 +1,128 @@
+//! Nobody is there: the client is told at once, by the packet that it sent, made into an answer.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::{bpf_ktime_get_ns, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes},
+};
+use millrace_common::{
+    address::protocol,
+    checksum::Sum,
+    header::{self, Part, Segment, icmp, tcp},
+    scratch::Packet,
+    verdict::Verdict,
+};
+
+use super::{
+    DROP,
+    network::{Network, load, store},
+    turn,
+};
+use crate::{maps::ANSWERS, stats::count};
+
+/// Bytes that an ICMP error quotes at most: the longest IPv4 header, or IPv6 with two extension headers, and more than
+/// the eight bytes of the transport by which the sender finds its socket. More would not fit on the stack.
+const QUOTE: u32 = 128;
+
+/// Answers `packet` if that is allowed, and ends it either way.
+#[inline(never)]
+pub(super) fn refuse<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> i32 {
+    if !deserves_answer::<F>(skb, packet) || !affordable() {
+        count(Verdict::RejectedSilently);
+        return DROP;
+    }
+    // A reset has no place for options and extensions; their senders understand the other answer as well.
+    if packet.tuple.protocol == protocol::TCP && packet.l4 == packet.l3 + F::HEADER && reset::<F>(skb, packet) {
+        count(Verdict::RejectedReset);
+        return turn::around(skb);
+    }
+    if unreachable::<F>(skb, packet) {
+        count(Verdict::RejectedUnreachable);
+        return turn::around(skb);
+    }
+    count(Verdict::DropRewriteFailed);
+    DROP
+}
+
+/// No answer to a fragment's tail, a reset, a broadcast or an address that is no host's (RFC 1122, 3.2.2). Errors are
+/// never refused in the first place.
+#[inline(always)]
+fn deserves_answer<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> bool {
+    let reset = packet.tuple.protocol == protocol::TCP && packet.kind & tcp::RST != 0;
+    let group = load::<u8>(skb, 0).is_none_or(|first| first & 1 != 0);
+    packet.part != Part::Tail && !reset && !group && F::is_host(packet.tuple.source)
+}
+
+/// Takes one answer out of this CPU's bucket.
+#[inline(always)]
+fn affordable() -> bool {
+    // SAFETY: the map gave the pointer, and the value is this CPU's own.
+    ANSWERS.get_ptr_mut(0).is_some_and(|bucket| unsafe { (*bucket).take(bpf_ktime_get_ns()) })
+}
+
+/// Makes the packet a TCP reset.
+#[inline(never)]
+fn reset<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> bool {
+    let Some(words) = load::<[u32; 5]>(skb, packet.l4) else { return false };
+    let [offset, flags, _, _] = words[3].to_ne_bytes();
+    let segment = Segment {
+        sequence: u32::from_be(words[1]),
+        acknowledgment: u32::from_be(words[2]),
+        flags,
+        payload: packet.l4_length.wrapping_sub((offset >> 4) as u32 * 4),
+    };
+    let tuple = &packet.tuple;
+    let pseudo = header::pseudo(tuple.source.as_ref(), tuple.destination.as_ref(), protocol::TCP, tcp::HEADER);
+    let answer = header::reset(segment, tuple.destination_port, tuple.source_port, pseudo);
+    let network = F::header(tuple.destination, tuple.source, protocol::TCP, tcp::HEADER);
+    resize(skb, packet.l3 + F::HEADER + tcp::HEADER)
+        && store(skb, packet.l3, &network)
+        && store(skb, packet.l3 + F::HEADER, &answer)
+}
+
+/// Makes the packet an ICMP "port unreachable" that quotes it.
+#[inline(never)]
+fn unreachable<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> bool {
+    let mut quote = [0u32; (QUOTE / 4) as usize];
+    let length = (packet.l4 - packet.l3).wrapping_add(packet.l4_length);
+    let length = if length > QUOTE { QUOTE } else { length };
+    if length < F::HEADER {
+        return false;
+    }
+    // SAFETY: `length` is at most the size of the buffer; the helper checks the packet's end.
+    if unsafe { bpf_skb_load_bytes(skb.cast(), packet.l3, quote.as_mut_ptr().cast(), length) } != 0 {
+        return false;
+    }
+    if !resize(skb, packet.l3 + F::HEADER + icmp::HEADER + length)
+        || !head::<F>(skb, packet, length, quote.iter().fold(Sum::ZERO, |sum, &word| sum.add(word)))
+    {
+        return false;
+    }
+    let at = packet.l3 + F::HEADER + icmp::HEADER;
+    // SAFETY: as above.
+    unsafe { bpf_skb_store_bytes(skb.cast(), at, quote.as_ptr().cast(), length, 0) == 0 }
+}
+
+/// The headers before the quote of `length` bytes, whose sum is `quoted`.
+#[inline(never)]
+fn head<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, length: u32, quoted: Sum) -> bool {
+    let tuple = &packet.tuple;
+    let [kind, code] = F::PORT_UNREACHABLE;
+    let mut sum = quoted.add(u32::from_ne_bytes([kind, code, 0, 0]));
+    if F::ICMP_PSEUDO {
+        let (source, destination) = (tuple.source.as_ref(), tuple.destination.as_ref());
+        sum = sum.join(header::pseudo(source, destination, F::ICMP, icmp::HEADER + length));
+    }
+    let [a, b] = sum.checksum().to_ne_bytes();
+    let network = F::header(tuple.destination, tuple.source, F::ICMP, icmp::HEADER + length);
+    store(skb, packet.l3, &network) && store(skb, packet.l3 + F::HEADER, &[u32::from_ne_bytes([kind, code, a, b]), 0])
+}
+
+/// Cuts the frame to `length` bytes, or makes it longer.
+///
+/// A packet whose checksum was left to the device keeps that mark; the pod's kernel takes it for verified, and what
+/// is written here is right in any case.
+#[inline(always)]
+fn resize(skb: *mut __sk_buff, length: u32) -> bool {
+    // SAFETY: a helper that checks its arguments; no pointer into the packet is kept.
+    unsafe { bpf_skb_change_tail(skb, length, 0) == 0 }
+}

@@ -1,0 +1,91 @@
+//! Flows that are over, or idle for too long, are forgotten: looked at and deleted here, in the kernel, so that no
+//! packet can come in between.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::__sk_buff, helpers::bpf_for_each_map_elem};
+use millrace_common::{
+    flow::{self as common, Flow, Tuple},
+    select,
+    sweep::{FamilyReport, REPORT_AT, Report},
+    verdict::Verdict,
+};
+
+use super::{
+    flow::{self, End},
+    network::{Network, store},
+};
+use crate::{
+    family::{V4, V6},
+    stats,
+};
+
+/// Walks over all established flows and writes a [`Report`] into the frame.
+#[inline(always)]
+pub(crate) fn sweep(skb: *mut __sk_buff) -> i32 {
+    let report = Report { v4: walk::<V4>(), v6: walk::<V6>() };
+    if store(skb, REPORT_AT as u32, &report) { Report::WRITTEN } else { Report::NO_ROOM }
+}
+
+/// What one walk carries from entry to entry.
+#[repr(C)]
+struct Walk {
+    now: u32,
+    report: FamilyReport,
+}
+
+#[inline(never)]
+fn walk<F: Network>() -> FamilyReport {
+    let mut walk = Walk { now: flow::now(), report: FamilyReport::default() };
+    let map = (&raw const *F::ct()).cast_mut().cast::<c_void>();
+    let callback = entry::<F> as *mut c_void;
+    // SAFETY: `entry` has the signature that the kernel calls (bpf_for_each_hash_elem), and `walk` outlives the call.
+    unsafe { bpf_for_each_map_elem(map, callback, (&raw mut walk).cast(), 0) };
+    stats::add(Verdict::FlowExpired, walk.report.expired as u64);
+    walk.report
+}
+
+/// Looks at one entry of CT; 0 goes on to the next.
+extern "C" fn entry<F: Network>(
+    _map: *mut c_void,
+    key: *const Tuple<F::Address>,
+    value: *const Flow<F::Address>,
+    walk: *mut Walk,
+) -> i64 {
+    // SAFETY: the kernel hands out the entry and our own context, alive during the call.
+    let (key, walk) = unsafe { (&*key, &mut *walk) };
+    let mine = flow::state_of(value);
+    // Most flows are busy, and are done with here.
+    if !common::idle(walk.now, mine.1, common::timeout::SHORTEST) {
+        walk.report.kept += 1;
+        return 0;
+    }
+    let mut known = Flow::default();
+    if !flow::read(value, select::tag(key), &mut known) {
+        return 0;
+    }
+    let opposite = flow::opposite(&known, key.protocol, key.direction ^ 1);
+    let other = partner::<F>(key, &opposite);
+    if !common::expired(walk.now, key.protocol, mine, other) {
+        walk.report.kept += 1;
+        return 0;
+    }
+    walk.report.expired += 1;
+    // The other entry goes with it: the walk will not come by it, or find it gone.
+    let _ = F::ct().remove(key);
+    if other.is_some() && F::ct().remove(&opposite).is_ok() {
+        walk.report.expired += 1;
+    }
+    0
+}
+
+/// State and time of the flow's other entry, if there is one that belongs to `key`.
+#[inline(always)]
+fn partner<F: Network>(key: &Tuple<F::Address>, opposite: &Tuple<F::Address>) -> Option<(u32, u32)> {
+    let entry = F::ct().get_ptr(opposite)?;
+    let source = End { address: &key.destination, port: key.destination_port };
+    let destination = End { address: &key.source, port: key.source_port };
+    let state = flow::state_of(entry);
+    let ours = flow::look(entry, select::tag(opposite), |entry| flow::turns_into(entry, source, destination))?;
+    if ours { Some(state) } else { None }
+}
