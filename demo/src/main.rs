@@ -15,7 +15,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use console::style;
-use millrace_bench::probe::client::{self, Operation};
+use millrace_bench::probe::client::{self, Operation, Target};
 
 use crate::{interrupt::Interrupted, pod::Card, story::Story};
 
@@ -96,6 +96,11 @@ async fn run(verb: Verb) -> Result<()> {
         Verb::Pod { name, zone, port, udp } => pod::serve(&Card { pod: name, zone }, port, udp).await,
         Verb::Shopper { targets } => shopper::shop(serde_json::from_str(&targets)?).await,
         Verb::Latency { rounds, targets } => {
+            // The story asks for the figures by address.
+            let targets: Vec<_> = targets
+                .into_iter()
+                .map(|address| Target { label: address.to_string(), addresses: vec![address] })
+                .collect();
             println!("{}", serde_json::to_string(&client::run(Operation::Connect, &targets, rounds)?)?);
             Ok(())
         }
