@@ -18,6 +18,10 @@ use crate::{
     watch::Change,
 };
 
+/// Services decided and planned at a time: decisions and plans of a whole cluster would take more memory than all
+/// that is known of it.
+const BATCH: usize = 512;
+
 /// The stages behind the sources, joined.
 pub struct Pipeline<T> {
     index: Index,
@@ -150,12 +154,15 @@ impl<T: Tables> Pipeline<T> {
         }
         let mut due = self.due();
         while !due.is_empty() {
-            let decisions = self.balancer.decide(&self.index, due);
+            let batch = std::iter::from_fn(|| due.pop_first()).take(BATCH).collect();
+            let decisions = self.balancer.decide(&self.index, batch);
             decisions.iter().for_each(|(key, decision)| self.note(key, decision));
             let plan = self.planner.plan(decisions.iter().map(|(key, decision)| (key, &*decision.ports)));
             self.note_refusals(decisions.keys(), &plan);
             self.carry_out(&plan, &mut round);
-            due = self.planner.retry().into_iter().collect();
+            if due.is_empty() {
+                due.extend(self.planner.retry());
+            }
         }
         if self.started == Started::Synced {
             let cidrs = self.cidrs.iter().copied().chain(self.index.cidrs()).collect();
