@@ -1,0 +1,136 @@
+//! Programs on pods' devices: there as soon as the device is, gone with it, kept while the agent is away, and out of
+//! the way of others.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::{
+    net::Ipv4Addr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use millrace_agent::datapath::has_tcx;
+use millrace_tests::{
+    agent::{Agent, run_to_end},
+    manifests::Manifests,
+    network::{Network, NodeSpec},
+    node::Node,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const POD: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 41);
+const LATER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 42);
+
+fn network() -> Network {
+    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
+    network.node_mut("n1").unwrap().add_pod("early", POD).unwrap();
+    network
+}
+
+fn tc(node: &Node, arguments: &[&str]) -> String {
+    let output = node.place().command("tc".as_ref()).unwrap().args(arguments).output().unwrap();
+    assert!(output.status.success(), "tc {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Our programs among the filters of a device, in both directions.
+fn filters(node: &Node, device: &str) -> usize {
+    let shown = ["ingress", "egress"].map(|direction| tc(node, &["filter", "show", "dev", device, direction]));
+    shown.iter().map(|text| text.matches(" handle 0x6d72 mr_").count()).sum()
+}
+
+fn links(agent: &Agent) -> usize {
+    let status: serde_json::Value = serde_json::from_str(&agent.ask(&["status"]).unwrap()).unwrap();
+    status["device_links"].as_u64().unwrap() as usize
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not so after {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn clean_up(node: &Node) {
+    let bpffs = node.bpffs.path.display().to_string();
+    let output = run_to_end(&node.place(), &["cleanup", "--bpffs", &bpffs], false).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// True, loudly, where the kernel has no TCX: what needs it is tested on newer kernels.
+fn skipped_without_tcx(test: &str) -> bool {
+    let skipped = !has_tcx();
+    if skipped {
+        println!("SKIPPED {test}: this kernel has no TCX (6.6)");
+    }
+    skipped
+}
+
+#[test]
+fn tcx_links_follow_the_devices_as_they_come_and_go() {
+    if skipped_without_tcx("tcx_links_follow_the_devices_as_they_come_and_go") {
+        return;
+    }
+    let (mut network, manifests) = (network(), Manifests::create().unwrap());
+    let agent = Agent::start(network.node("n1").unwrap(), &manifests, &["--tc", "tcx"]).unwrap();
+    assert_eq!(links(&agent), 2, "both programs are on the device that was there first");
+    network.node_mut("n1").unwrap().add_pod("late", LATER).unwrap();
+    wait_until("both programs are on the device that came later", || links(&agent) == 4);
+    network.node_mut("n1").unwrap().remove_pod("early");
+    wait_until("the pins of the device that went are gone", || links(&agent) == 2);
+}
+
+#[test]
+fn pins_of_devices_that_went_while_no_agent_ran_are_removed_at_the_next_start() {
+    if skipped_without_tcx("pins_of_devices_that_went_while_no_agent_ran_are_removed_at_the_next_start") {
+        return;
+    }
+    let (mut network, manifests) = (network(), Manifests::create().unwrap());
+    Agent::start(network.node("n1").unwrap(), &manifests, &["--tc", "tcx"]).unwrap().terminate().unwrap();
+    network.node_mut("n1").unwrap().remove_pod("early");
+    network.node_mut("n1").unwrap().add_pod("late", LATER).unwrap();
+    let agent = Agent::start(network.node("n1").unwrap(), &manifests, &["--tc", "tcx"]).unwrap();
+    assert_eq!(links(&agent), 2);
+}
+
+#[test]
+fn clsact_filters_stay_when_the_agent_ends_and_are_replaced_in_place() {
+    let (network, manifests) = (network(), Manifests::create().unwrap());
+    let node = network.node("n1").unwrap();
+    let device = &node.pod("early").unwrap().device;
+    for _ in 0..3 {
+        Agent::start(node, &manifests, &["--tc", "clsact"]).unwrap().terminate().unwrap();
+        assert_eq!(filters(node, device), 2, "one program in each direction, however often the agent started");
+    }
+    clean_up(node);
+    assert!(!tc(node, &["qdisc", "show", "dev", device]).contains("clsact"), "the qdisc that the agent added is gone");
+}
+
+#[test]
+fn a_clsact_qdisc_with_somebody_elses_filter_survives_the_cleanup() {
+    let (network, manifests) = (network(), Manifests::create().unwrap());
+    let node = network.node("n1").unwrap();
+    let device = &node.pod("early").unwrap().device;
+    Agent::start(node, &manifests, &["--tc", "clsact"]).unwrap().terminate().unwrap();
+    // A classic BPF program of one instruction: every kernel that has the agent's classifier has this one.
+    let program = "1,6 0 0 4294967295,";
+    tc(node, &["filter", "add", "dev", device, "ingress", "prio", "99", "bpf", "bytecode", program]);
+    clean_up(node);
+    assert_eq!(filters(node, device), 0);
+    assert!(tc(node, &["filter", "show", "dev", device, "ingress"]).contains("pref 99"));
+}
+
+#[test]
+fn a_device_moves_between_clsact_and_tcx_without_a_trace_of_the_other() {
+    if skipped_without_tcx("a_device_moves_between_clsact_and_tcx_without_a_trace_of_the_other") {
+        return;
+    }
+    let (network, manifests) = (network(), Manifests::create().unwrap());
+    let node = network.node("n1").unwrap();
+    let device = &node.pod("early").unwrap().device;
+    for (mode, wanted) in [("clsact", (2, 0)), ("tcx", (0, 2)), ("clsact", (2, 0))] {
+        let agent = Agent::start(node, &manifests, &["--tc", mode]).unwrap();
+        assert_eq!((filters(node, device), links(&agent)), wanted, "--tc {mode}: filters, links");
+        agent.terminate().unwrap();
+    }
+}
