@@ -1,5 +1,8 @@
 //! What the maps hold now, as far as this agent wrote it or found it: changed only by operations that succeeded.
 
+mod frontends;
+mod leaving;
+
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
@@ -312,113 +315,5 @@ impl Mirror {
         if let (Some(block), false, Some(family)) = (block, shared, family) {
             self.arenas.of_mut(family).free(block, ticket);
         }
-    }
-
-    pub(super) fn insert_frontend(&mut self, frontend: Frontend, kind: FrontendKind, index: u32) {
-        self.frontends.insert(frontend, (kind, index));
-        *self.entries.of_mut(frontend.family()) += 1;
-        self.addresses.entry(frontend.address).or_default().frontends += 1;
-        self.unowned.remove(&frontend.address);
-        if let Some(record) = self.record_mut(index) {
-            record.frontends.reserve_exact(1);
-            record.frontends.push(frontend);
-        }
-    }
-
-    fn delete_frontend(&mut self, frontend: &Frontend) {
-        let Some((_, index)) = self.frontends.remove(frontend) else { return };
-        self.stale.remove(frontend);
-        *self.entries.of_mut(frontend.family()) -= 1;
-        *self.deleted.of_mut(frontend.family()) = Some(self.ticket);
-        if let Some(record) = self.record_mut(index) {
-            record.frontends.retain(|other| other != frontend);
-        }
-        let Some(address) = self.addresses.get_mut(&frontend.address) else { return };
-        address.frontends -= 1;
-        match *address {
-            Address { frontends: 0, marked: true } => drop(self.unowned.insert(frontend.address)),
-            Address { frontends: 0, marked: false } => drop(self.addresses.remove(&frontend.address)),
-            _ => {}
-        }
-    }
-
-    pub(super) fn mark(&mut self, ip: IpAddr) {
-        let address = self.addresses.entry(ip).or_default();
-        address.marked = true;
-        if address.frontends == 0 {
-            self.unowned.insert(ip);
-        }
-        *self.entries.of_mut(Family::of(ip)) += 1;
-    }
-
-    fn unmark(&mut self, ip: IpAddr) {
-        self.unowned.remove(&ip);
-        *self.entries.of_mut(Family::of(ip)) -= 1;
-        *self.deleted.of_mut(Family::of(ip)) = Some(self.ticket);
-        let Some(address) = self.addresses.get_mut(&ip) else { return };
-        address.marked = false;
-        if address.frontends == 0 {
-            self.addresses.remove(&ip);
-        }
-    }
-
-    /// A plan has ended. What it took and no program has seen goes back.
-    pub(super) fn return_loans(&mut self) {
-        for ((family, _), (block, _)) in std::mem::take(&mut self.loans.blocks) {
-            self.arenas.of_mut(family).put_back(block);
-        }
-        for id in std::mem::take(&mut self.loans.ids) {
-            if !self.backends.state(id).serving() && self.backends.owner(id) != NOBODY {
-                self.backends.put_back(id);
-            }
-        }
-        for index in std::mem::take(&mut self.loans.records) {
-            if self.record(index).is_some_and(Record::is_unknown_to_maps) {
-                self.remove_record(index);
-            }
-        }
-        let unlinked: Vec<u32> = (self.unlinking.iter().copied())
-            .filter(|index| self.record(*index).is_none_or(|record| !record.is_linked()))
-            .collect();
-        for index in unlinked {
-            let ticket = self.ticket;
-            self.unlinking.remove(&index);
-            if let Some(record) = self.record_mut(index) {
-                record.leaving = Some(Leaving::Unlinked(ticket));
-                self.unlinked.bury(ticket, index);
-            }
-        }
-    }
-
-    /// The record is wanted no more.
-    pub(super) fn leave(&mut self, index: u32) {
-        let Some(record) = self.record_mut(index) else { return };
-        if record.leaving.is_none() {
-            record.leaving = Some(Leaving::Unlinking);
-            self.unlinking.insert(index);
-        }
-    }
-
-    /// The record is wanted after all.
-    pub(super) fn stay(&mut self, index: u32) {
-        let Some(record) = self.record_mut(index) else { return };
-        record.leaving = None;
-        self.unlinking.remove(&index);
-        self.zeroing.remove(&index);
-    }
-
-    /// Something waits for a grace period.
-    pub(super) fn waits_for_grace(&self) -> bool {
-        self.has_graves() || self.deleted.both().iter().any(|deleted| deleted.is_some())
-    }
-
-    /// Records, ids or slots will be free when grace periods have passed and chores are done.
-    pub(super) fn makes_room_later(&self) -> bool {
-        self.has_graves() || !self.unlinking.is_empty() || !self.zeroing.is_empty()
-    }
-
-    fn has_graves(&self) -> bool {
-        let arenas = self.arenas.both().iter().any(|arena| arena.has_waiting());
-        arenas || self.backends.has_waiting() || !self.unlinked.is_empty()
     }
 }

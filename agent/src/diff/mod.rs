@@ -6,13 +6,14 @@
 
 mod arena;
 mod backends;
-mod draft;
+mod batch;
 mod dump;
 mod grace;
 mod mirror;
 mod op;
 mod plan;
 mod planner;
+mod port;
 mod record;
 mod refusal;
 mod restore;
