@@ -1,12 +1,24 @@
-//! Attaches to devices as they appear, and tells the node's addresses to the decision loop.
+//! Attaches to devices as they appear, tells the node's addresses to the decision loop, and has the programs' tables
+//! swept: all that needs the loaded programs.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use anyhow::{Result, bail};
-use tokio::sync::mpsc;
-use tracing::warn;
+use millrace_common::sweep::FamilyReport;
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{debug, warn};
 
-use crate::datapath::{Attacher, Loaded, devices::DeviceEvent};
+use crate::{
+    datapath::{Attacher, Limits, Loaded, devices::DeviceEvent, sweep},
+    metrics::{MapLabel, Metrics},
+};
+
+/// How often flows that are over are looked for: often beside their shortest time to live, seldom beside the cost of
+/// a walk over a full table (some milliseconds).
+const SWEEP: Duration = Duration::from_secs(5);
 
 pub(super) struct Devices {
     loaded: Loaded,
@@ -32,15 +44,25 @@ impl Devices {
     }
 
     /// Goes on until nobody listens.
-    pub(super) async fn follow(mut self, told: mpsc::Sender<BTreeSet<IpAddr>>) -> Result<()> {
-        while let Some(event) = self.heard.recv().await {
-            if let Some(addresses) = self.act(event)
-                && told.send(addresses).await.is_err()
-            {
-                break;
+    pub(super) async fn follow(mut self, told: mpsc::Sender<BTreeSet<IpAddr>>, mut flows: Flows) -> Result<()> {
+        let mut ticks = interval(SWEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = self.heard.recv() => {
+                    let Some(event) = event else { return Ok(()) };
+                    if let Some(addresses) = self.act(event)
+                        && told.send(addresses).await.is_err()
+                    {
+                        return Ok(());
+                    }
+                }
+                _ = ticks.tick() => match sweep(&self.loaded) {
+                    Ok(report) => flows.note([report.v4, report.v6]),
+                    Err(error) => warn!(%error, "flows that are over stay in their tables"),
+                },
             }
         }
-        Ok(())
     }
 
     /// One device that cannot be attached to must not keep the others from it: it is named, its traffic goes by.
@@ -54,5 +76,39 @@ impl Devices {
             warn!(%error, "a device is without its programs");
         }
         None
+    }
+}
+
+/// How full the connection tables are.
+pub(super) struct Flows {
+    metrics: Metrics,
+    capacity: u32,
+    crowded: [bool; 2],
+}
+
+impl Flows {
+    pub(super) fn new(limits: &Limits, metrics: Metrics) -> Self {
+        Self { metrics, capacity: limits.flows.max(1).next_power_of_two(), crowded: [false; 2] }
+    }
+
+    /// A table that fills up is worth a word before it refuses a flow.
+    fn note(&mut self, reports: [FamilyReport; 2]) {
+        for ((map, report), crowded) in ["CT_V4", "CT_V6"].into_iter().zip(reports).zip(&mut self.crowded) {
+            let label = MapLabel { map };
+            self.metrics.used.get_or_create(&label).set(report.kept.into());
+            self.metrics.capacity.get_or_create(&label).set(self.capacity.into());
+            let full = u64::from(report.kept) * 10 >= u64::from(self.capacity) * 9;
+            if full && !*crowded {
+                warn!(
+                    map,
+                    entries = report.kept,
+                    "nine tenths full; when it is full, new flows are refused: raise --max-flows"
+                );
+            }
+            *crowded = full;
+            if report.expired > 0 {
+                debug!(map, expired = report.expired, kept = report.kept, "swept");
+            }
+        }
     }
 }

@@ -71,12 +71,12 @@ async fn work(config: &Config) -> Result<()> {
     let mut devices = devices::Devices::new(loaded, attacher, heard);
     let addresses = devices.attach_all().await?;
     let (told, addresses_changed) = mpsc::channel(64);
-    let attaching = tokio::spawn(devices.follow(told));
+    let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
+    let attaching = tokio::spawn(devices.follow(told, devices::Flows::new(&config.limits, metrics.clone())));
 
     let grace = datapath::grace::start().context("the kernel offers no grace period")?;
     let tables = KernelTables::open(&config.pins, grace)?;
     let planner = Planner::restore(&datapath::snapshot(&config.pins)?, config.limits.sizes());
-    let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
     let (changes, incoming) = mpsc::channel(AHEAD);
     let source_health = Arc::<watch::Health>::default();
     let source = source(config, Output::new(changes, Arc::clone(&source_health)));

@@ -74,6 +74,10 @@ pub enum SetupError {
     },
     #[error("the eBPF object has no program {program}: the agent and its object do not match, build both anew")]
     NoProgram { program: String },
+    #[error(
+        "program {program} returned {returned} and no report: the agent and its object do not match, build both anew"
+    )]
+    NoReport { program: String, returned: u32 },
     #[error("map {map}: {operation} failed: {source}")]
     Map {
         map: String,

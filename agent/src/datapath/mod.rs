@@ -21,6 +21,7 @@ mod qdisc;
 mod resize;
 mod sizes;
 mod snapshot;
+mod sweep;
 mod syscall;
 mod tables;
 mod tc;
@@ -37,6 +38,7 @@ pub use pins::{Pins, PinsLock};
 pub use probe::{Features, probe};
 pub use sizes::Limits;
 pub use snapshot::snapshot;
+pub use sweep::sweep;
 pub use tables::KernelTables;
 pub use tc::{Attacher, TcMode, has_tcx};
 
