@@ -35,7 +35,7 @@ pub(crate) use sweep::sweep;
 
 /// Not ours, or done: other programs on the device run, then the stack routes the packet.
 const NEXT: i32 = TC_ACT_UNSPEC;
-const DROP: i32 = TC_ACT_SHOT as i32;
+const DROP: i32 = TC_ACT_SHOT;
 
 /// What is to become of a packet. Whoever decides counts the verdict.
 #[derive(Clone, Copy, PartialEq, Eq)]
