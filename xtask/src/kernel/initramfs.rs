@@ -17,6 +17,32 @@ use crate::{
     workspace,
 };
 
+/// One program under the names that decide what it does.
+const IPTABLES: [(&str, [&str; 6]); 2] = [
+    (
+        "xtables-nft-multi",
+        [
+            "iptables-nft",
+            "iptables-nft-save",
+            "iptables-nft-restore",
+            "ip6tables-nft",
+            "ip6tables-nft-save",
+            "ip6tables-nft-restore",
+        ],
+    ),
+    (
+        "xtables-legacy-multi",
+        [
+            "iptables-legacy",
+            "iptables-legacy-save",
+            "iptables-legacy-restore",
+            "ip6tables-legacy",
+            "ip6tables-legacy-save",
+            "ip6tables-legacy-restore",
+        ],
+    ),
+];
+
 const INIT: &str = include_str!("init.sh");
 
 /// Data that tests read, below the workspace's root.
@@ -35,6 +61,7 @@ pub(crate) fn build(
     for name in ["ip", "tc"] {
         root.copy_program(&found(name)?, &Path::new("/usr/sbin").join(name))?;
     }
+    root.copy_rivals()?;
     let mut list = String::new();
     for (name, path) in &executables.tests {
         root.copy_stripped(path)?;
@@ -98,6 +125,26 @@ impl Root {
                 fs::copy(&path, self.inside(&path)?)?;
             }
         }
+        Ok(())
+    }
+
+    /// The tools of the benchmarks' rivals, with what they open while they run.
+    fn copy_rivals(&self) -> Result<()> {
+        for name in ["nft", "ipset", "ipvsadm"] {
+            self.copy_program(&found(name)?, &Path::new("/usr/sbin").join(name))?;
+        }
+        for (program, names) in IPTABLES {
+            let program = fs::canonicalize(found(program)?)?;
+            for name in names {
+                self.copy_program(&program, &Path::new("/usr/sbin").join(name))?;
+            }
+            // Its matches and targets lie beside its library.
+            for library in libraries::of(&program)?.iter().filter(|library| library.ends_with("libxtables.so.12")) {
+                self.copy_tree(&fs::canonicalize(library)?.with_file_name("xtables"))?;
+            }
+        }
+        // ipset and ipvsadm ask it for numbers of protocols.
+        fs::copy("/etc/protocols", self.inside(Path::new("/etc/protocols"))?).context("cannot copy /etc/protocols")?;
         Ok(())
     }
 

@@ -14,13 +14,51 @@ use crate::command::program;
 const WANTED: [&str; 10] =
     ["veth", "dummy", "bridge", "af_packet", "sch_ingress", "cls_bpf", "act_bpf", "sch_netem", "8021q", "sctp"];
 
+/// What the rivals of the benchmarks are made of; nothing loads them on demand in the machine.
+const RIVALS: [&str; 34] = [
+    "nf_conntrack",
+    "nf_nat",
+    "nf_tables",
+    "nft_compat",
+    "nft_chain_nat",
+    "nft_ct",
+    "nft_fib_ipv4",
+    "nft_fib_ipv6",
+    "nft_masq",
+    "nft_nat",
+    "nft_numgen",
+    "nft_reject_ipv4",
+    "nft_reject_ipv6",
+    "x_tables",
+    "xt_addrtype",
+    "xt_comment",
+    "xt_conntrack",
+    "xt_mark",
+    "xt_MASQUERADE",
+    "xt_nat",
+    "xt_set",
+    "xt_statistic",
+    "xt_tcpudp",
+    "ipt_REJECT",
+    "ip6t_REJECT",
+    "ip_set",
+    "ip_set_bitmap_port",
+    "ip_set_hash_ip",
+    "ip_set_hash_ipport",
+    "ip_set_hash_ipportip",
+    "ip_set_hash_ipportnet",
+    "ip_vs",
+    "ip_vs_rr",
+    "nf_reject_ipv4",
+];
+
 /// Decompresses the wanted modules and those that they need into `to`; returns their file names in load order.
 pub(crate) fn install(modules: &Path, to: &Path) -> Result<Vec<String>> {
     fs::create_dir_all(to)?;
     let mut files = BTreeMap::new();
     find(&modules.join("kernel"), &mut files)?;
     let mut order = Vec::new();
-    for name in WANTED {
+    for name in WANTED.iter().chain(&RIVALS) {
         load(name, &files, to, &mut order)?;
     }
     Ok(order)

@@ -1,0 +1,20 @@
+//! The IPVS rival, where the kernel has IPVS: Debian's kernels do, and run this in a virtual machine. Needs root.
+
+mod rivals;
+
+use millrace_bench::rivals::{Backend, Ipvs, Rival};
+
+use rivals::{checks::all, stage::Stage};
+
+#[test]
+fn ipvs_does_what_kube_proxy_does() {
+    let stage = Stage::new();
+    let mut rival = Ipvs::new(stage.namespace(), Backend::Nft, stage.node());
+    if rival.is_supported().unwrap() {
+        all(&mut rival, &stage);
+    } else {
+        eprintln!(
+            "SKIPPED: this kernel has no IPVS (CONFIG_IP_VS); `cargo xtask test --kernel all` runs it where there is"
+        );
+    }
+}
