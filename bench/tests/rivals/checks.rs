@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::Command,
-    time::Instant,
 };
 
 use millrace_bench::rivals::Rival;
@@ -24,7 +23,7 @@ pub(crate) fn at(address: Ipv4Addr, v6: bool, port: u16) -> SocketAddr {
 }
 
 /// Connects `count` times; every one must be answered by whom it was sent to. Who answered, and whom they saw.
-fn answers(
+pub(crate) fn answers(
     from: &Place,
     to: SocketAddr,
     count: usize,
@@ -59,7 +58,7 @@ fn assert_refused_within(from: &Place, to: SocketAddr, protocol: probe::Protocol
     assert!(attempt.milliseconds < milliseconds, "{attempt:?}");
 }
 
-fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+pub(crate) fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.map(str::to_owned).into()
 }
 
@@ -124,21 +123,6 @@ fn follows_changes(rival: &mut dyn Rival, stage: &Stage) {
     }
 }
 
-/// The last one is reached, and a change to it takes effect.
-fn takes_a_thousand_services(rival: &mut dyn Rival, stage: &Stage) {
-    let address = |i: usize| Ipv4Addr::new(10, 96, (1 + i / 250) as u8, (i % 250) as u8);
-    let many = (0..1000).map(|i| service(&format!("s{i}"), address(i), false, 0, &[P1, P2])).collect();
-    let start = Instant::now();
-    rival.program(many).unwrap();
-    println!("{}: 1,000 services in {:?}", rival.name(), start.elapsed());
-    let (client, last) = (stage.pod("client"), at(address(999), false, 80));
-    assert_eq!(answers(&client, last, MANY, probe::Protocol::Tcp).0, names(["p1", "p2"]));
-    let start = Instant::now();
-    rival.change(service("s999", address(999), false, 0, &[BYSTANDER])).unwrap();
-    println!("{}: one change among them in {:?}", rival.name(), start.elapsed());
-    assert_eq!(answers(&client, last, MANY, probe::Protocol::Tcp).0, names(["bystander"]));
-}
-
 fn is_gone_after_cleanup(rival: &mut dyn Rival, stage: &Stage) {
     rival.cleanup().unwrap();
     rival.cleanup().unwrap();
@@ -156,6 +140,5 @@ fn is_gone_after_cleanup(rival: &mut dyn Rival, stage: &Stage) {
 pub(crate) fn all(rival: &mut dyn Rival, stage: &Stage) {
     behaves_as_kube_proxy_does(rival, stage);
     follows_changes(rival, stage);
-    takes_a_thousand_services(rival, stage);
     is_gone_after_cleanup(rival, stage);
 }

@@ -1,5 +1,5 @@
 //! The tests under other kernels: boots Debian's kernels in virtual machines, each with the same test binaries as
-//! here. A file of `tests/tests/` whose name begins with `kernel_` runs there too.
+//! here. A file of any `tests/` whose name begins with `kernel_` runs there too.
 
 mod console;
 mod executables;

@@ -15,7 +15,7 @@ const WANTED: [&str; 10] =
     ["veth", "dummy", "bridge", "af_packet", "sch_ingress", "cls_bpf", "act_bpf", "sch_netem", "8021q", "sctp"];
 
 /// What the rivals of the benchmarks are made of; nothing loads them on demand in the machine.
-const RIVALS: [&str; 34] = [
+const RIVALS: [&str; 33] = [
     "nf_conntrack",
     "nf_nat",
     "nf_tables",
@@ -49,7 +49,6 @@ const RIVALS: [&str; 34] = [
     "ip_set_hash_ipportnet",
     "ip_vs",
     "ip_vs_rr",
-    "nf_reject_ipv4",
 ];
 
 /// Decompresses the wanted modules and those that they need into `to`; returns their file names in load order.
