@@ -172,3 +172,46 @@ const _: () = assert!(size_of::<Tuple<Addr4>>() == 16);
 const _: () = assert!(size_of::<Tuple<Addr6>>() == 40);
 const _: () = assert!(size_of::<Flow<Addr4>>() == 40);
 const _: () = assert!(size_of::<Flow<Addr6>>() == 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::protocol::{TCP, UDP};
+
+    /// The clock that packets read may be a moment ahead of the one that the sweep read, and it wraps.
+    #[test]
+    fn a_flow_seen_this_moment_is_not_idle() {
+        assert!(!idle(100, 101, 30));
+        assert!(!idle(100, 70, 30));
+        assert!(idle(100, 69, 30));
+        assert!(idle(5, u32::MAX - 40, 30));
+        assert!(!idle(5, u32::MAX - 10, 30));
+    }
+
+    /// One row per rule: what was seen of a flow decides how long it is kept.
+    #[test]
+    fn how_long_a_flow_is_kept() {
+        let (seen, fin, later) = (state::SEEN, state::SEEN | state::FIN, state::SEEN | state::LATER);
+        let rows = [
+            ("an open connection", TCP, seen, seen, timeout::TCP_ESTABLISHED),
+            ("a busy connection", TCP, later, later, timeout::TCP_ESTABLISHED),
+            ("half closed", TCP, fin, later, timeout::TCP_CLOSING),
+            ("reset", TCP, seen, state::RST, timeout::TCP_CLOSING),
+            ("one question", UDP, seen, seen, timeout::UDP_ONCE),
+            ("a conversation", UDP, later, seen, timeout::UDP),
+        ];
+        for (name, protocol, one, other, limit) in rows {
+            for (mine, other) in [((one, 1000), (other, 900)), ((other, 900), (one, 1000))] {
+                assert!(!expired(1000 + limit, protocol, mine, Some(other)), "{name}");
+                assert!(expired(1001 + limit, protocol, mine, Some(other)), "{name}");
+            }
+        }
+    }
+
+    /// An entry without its other half is no flow: it goes soon, whatever it says.
+    #[test]
+    fn a_lone_entry_goes_soon() {
+        assert!(!expired(1000 + timeout::TCP_CLOSING, TCP, (state::SEEN, 1000), None));
+        assert!(expired(1001 + timeout::TCP_CLOSING, TCP, (state::SEEN, 1000), None));
+    }
+}

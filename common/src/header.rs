@@ -200,3 +200,49 @@ pub mod icmp {
 pub const ICMP_V4: u8 = protocol::ICMP;
 /// See [`ICMP_V4`].
 pub const ICMP_V6: u8 = protocol::ICMPV6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a kernel answers to a SYN with data (RFC 9293, 3.5.2, group 1): everything sent so far is acknowledged.
+    #[test]
+    fn a_reset_acknowledges_what_it_resets() {
+        let ports = (Port::new(80), Port::new(40000));
+        let reset_of = |segment| reset(segment, ports.0, ports.1, Sum::ZERO);
+        let syn = Segment { sequence: u32::MAX, acknowledgment: 9, flags: tcp::SYN, payload: 10 };
+        let [_, sequence, acknowledgment, bits, _] = reset_of(syn);
+        assert_eq!((sequence, u32::from_be(acknowledgment)), (0, 10), "it wraps");
+        assert_eq!(bits.to_ne_bytes(), [0x50, tcp::RST | tcp::ACK, 0, 0]);
+
+        let ack = Segment { flags: tcp::ACK, ..syn };
+        let [_, sequence, acknowledgment, bits, _] = reset_of(ack);
+        assert_eq!((u32::from_be(sequence), acknowledgment), (9, 0));
+        assert_eq!(bits.to_ne_bytes(), [0x50, tcp::RST, 0, 0]);
+    }
+
+    /// Only a bare SYN begins a connection.
+    #[test]
+    fn what_opens_a_connection() {
+        let ece_and_cwr = 0xc0;
+        assert!(tcp::opens(tcp::SYN) && tcp::opens(tcp::SYN | ece_and_cwr));
+        for flags in [0, tcp::ACK, tcp::SYN | tcp::ACK, tcp::SYN | tcp::RST, tcp::SYN | tcp::FIN, tcp::FIN] {
+            assert!(!tcp::opens(flags), "{flags:#x}");
+        }
+    }
+
+    /// Offset and flags of both families, where only some bits count.
+    #[test]
+    fn which_part_of_a_datagram() {
+        let do_not_fragment = 0x4000;
+        for (word, part) in
+            [(do_not_fragment, Part::Whole), (0x2000, Part::Head), (0x2001, Part::Tail), (1, Part::Tail)]
+        {
+            assert_eq!(Part::of_v4(word), part, "{word:#x}");
+        }
+        let reserved = 6;
+        for (word, part) in [(reserved, Part::Whole), (1, Part::Head), (9, Part::Tail), (8, Part::Tail)] {
+            assert_eq!(Part::of_v6(word), part, "{word:#x}");
+        }
+    }
+}
