@@ -160,10 +160,10 @@ impl Loop {
         let clock = Timestamp::now();
         self.health.settled(clock);
         self.health.set_leaving(self.pipeline.is_leaving());
-        if let Some(arrived) = self.oldest.take() {
+        // The first complete list says nothing of how long a change takes.
+        if let Some(arrived) = self.oldest.take().filter(|_| self.trimmed) {
             self.metrics.change_to_effect.observe((now - arrived).as_secs_f64());
         }
-        // The first complete list says nothing of how long a change took.
         for triggered in std::mem::take(&mut self.triggered).into_iter().filter(|_| self.trimmed) {
             let seconds = (clock.as_millisecond() - triggered).max(0) as f64 / 1000.0;
             self.metrics.programming_duration.observe(seconds);

@@ -228,6 +228,5 @@ pub(super) fn array<V: Pod>(pins: &Pins, name: &'static str) -> Result<SharedArr
             wanted: format!("{} bytes", size_of::<V>()),
         });
     }
-    SharedArray::open(&map, info.max_entries())
-        .map_err(|error| failed(name, "mmap")(aya::maps::MapError::IoError(error)))
+    Ok(SharedArray::open(map, info.max_entries()))
 }

@@ -1,6 +1,7 @@
 //! Array maps through memory: written without system calls, flipped by one atomic store.
 
 use std::{
+    cell::OnceCell,
     io,
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd},
@@ -11,9 +12,14 @@ use std::{
 use aya::{Pod, maps::MapData};
 use memmap2::{MmapOptions, MmapRaw};
 
+/// Elements that are mapped at a time, from the first one that is touched: the kernel counts every mapped page of a
+/// BPF array as resident, used or not. A page has no more bytes, so windows of any stride begin at a page.
+const WINDOW: u32 = 4096;
+
 /// An mmapable array map with values of type `V`.
 pub(super) struct SharedArray<V> {
-    memory: MmapRaw,
+    map: MapData,
+    windows: Box<[OnceCell<MmapRaw>]>,
     entries: u32,
     _value: PhantomData<V>,
 }
@@ -22,13 +28,10 @@ impl<V: Pod> SharedArray<V> {
     /// The kernel rounds an element up to 8 bytes (`array_map_alloc`, kernel/bpf/arraymap.c).
     const STRIDE: usize = size_of::<V>().next_multiple_of(8);
 
-    /// Maps the whole array. `entries` is what the kernel says of the map, and its values are `V`: `load` has
-    /// compared their size.
-    pub(super) fn open(map: &MapData, entries: u32) -> io::Result<Self> {
-        // mmap rounds a length up to pages, as the kernel did with the map.
-        let length = Self::STRIDE * entries as usize;
-        let memory = MmapOptions::new().len(length).map_raw(map.fd().as_fd().as_raw_fd())?;
-        Ok(Self { memory, entries, _value: PhantomData })
+    /// `entries` is what the kernel says of the map, and its values are `V`: the caller has compared their size.
+    pub(super) fn open(map: MapData, entries: u32) -> Self {
+        let windows = (0..entries.div_ceil(WINDOW)).map(|_| OnceCell::new()).collect();
+        Self { map, windows, entries, _value: PhantomData }
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -39,8 +42,25 @@ impl<V: Pod> SharedArray<V> {
         if index >= self.entries {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
-        // SAFETY: below `entries`, so inside the mapping, which is `STRIDE * entries` long.
-        Ok(unsafe { self.memory.as_mut_ptr().add(index as usize * Self::STRIDE) })
+        let (window, offset) = (index / WINDOW, (index % WINDOW) as usize * Self::STRIDE);
+        let cell = &self.windows[window as usize];
+        let memory = match cell.get() {
+            Some(memory) => memory,
+            None => {
+                let memory = self.map_window(window)?;
+                cell.get_or_init(|| memory)
+            }
+        };
+        // SAFETY: the window holds the element: `index` is below `entries`, and `offset` below the window's length.
+        Ok(unsafe { memory.as_mut_ptr().add(offset) })
+    }
+
+    fn map_window(&self, window: u32) -> io::Result<MmapRaw> {
+        let first = window * WINDOW;
+        let length = WINDOW.min(self.entries - first) as usize * Self::STRIDE;
+        // mmap rounds the last window's length up to a page, as the kernel did with the map.
+        let offset = u64::from(first) * Self::STRIDE as u64;
+        MmapOptions::new().offset(offset).len(length).map_raw(self.map.fd().as_fd().as_raw_fd())
     }
 
     /// A copy of one value.
