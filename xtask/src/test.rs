@@ -52,7 +52,7 @@ fn checks(steps: &mut Steps) -> Result<()> {
     steps.step("lints", || run(cargo("clippy").args(TESTED).args(["--all-targets", "--", "-D", "warnings"])))?;
     steps.step("lints of the eBPF programs", lint_programs)?;
     steps.step("build of the tests", || run(cargo("test").args(TESTED).arg("--no-run")))?;
-    steps.step("unit, property, golden and kernel tests", || run(cargo("test").args(TESTED)))
+    steps.step("unit, property, golden and kernel tests", || run(cargo("test").args(TESTED).arg("--no-fail-fast")))
 }
 
 /// Clippy runs with this tool chain's own `core`, so the programs are checked as if for this machine: every lint but
