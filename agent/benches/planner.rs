@@ -8,6 +8,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,9 @@ use millrace_agent::{
     datapath::{MemoryTables, carry_out},
     diff::{Planner, Sizes},
     lb::{Balancer, NodeInfo},
-    model::{Endpoint, EndpointSlice, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort},
+    model::{
+        Endpoint, EndpointSlice, Hints, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort,
+    },
     watch::Change,
 };
 
@@ -54,7 +57,7 @@ fn measure(services: u32) {
             Change::EndpointSlice(SliceKey::new("bench", &format!("s{at}-x")), Some(Box::new(slice(at, false)))),
         ];
         let start = Instant::now();
-        changes.into_iter().for_each(|change| dirty.append(&mut index.apply(change).services));
+        changes.into_iter().for_each(|change| dirty.extend(index.apply(change).services));
         took[0] += start.elapsed();
     }
     let index_bytes = resident() - before;
@@ -138,8 +141,7 @@ fn slice(at: u32, scaled_down: bool) -> EndpointSlice {
         ready: true,
         serving: true,
         terminating: false,
-        zones: [["a", "b", "c"][n as usize % 3].into()].into(),
-        nodes: Box::default(),
+        hints: Some(Arc::new(Hints { zones: [["a", "b", "c"][n as usize % 3].into()].into(), nodes: Box::default() })),
     };
     EndpointSlice {
         key: SliceKey::new("bench", &format!("s{at}-x")),

@@ -16,7 +16,7 @@ use std::{
 
 use millrace_agent::{
     lb::{Candidate, Categories, NodeInfo, Policies, categorize},
-    model::Endpoint,
+    model::{Endpoint, Hints},
 };
 use serde::Deserialize;
 
@@ -123,7 +123,7 @@ fn tables(directory: &Path) -> Vec<PathBuf> {
 }
 
 fn choose(case: &Case) -> Expect {
-    let shared = |names: &[String]| names.iter().map(|name| Arc::from(name.as_str())).collect();
+    let boxed = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
     let endpoints: Vec<Endpoint> = (case.endpoints.iter())
         .map(|endpoint| Endpoint {
             address: endpoint.a,
@@ -131,8 +131,7 @@ fn choose(case: &Case) -> Expect {
             ready: endpoint.ready.unwrap_or(true),
             serving: endpoint.serving.unwrap_or(true),
             terminating: endpoint.terminating.unwrap_or(false),
-            zones: shared(&endpoint.zones),
-            nodes: shared(&endpoint.nodes),
+            hints: Some(Arc::new(Hints { zones: boxed(&endpoint.zones), nodes: boxed(&endpoint.nodes) })),
         })
         .collect();
     let candidates: Vec<Candidate<'_>> = (endpoints.iter())

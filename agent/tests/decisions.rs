@@ -1,11 +1,13 @@
 //! What a node wants, from the index: claims, the node's own addresses, and how little a change makes dirty.
 #![expect(clippy::expect_used, reason = "a test ends at what it did not expect")]
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use millrace_agent::{
     lb::{Balancer, Decision, Frontend, NodeInfo, Set},
-    model::{Endpoint, EndpointSlice, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort},
+    model::{
+        Endpoint, EndpointSlice, Hints, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort,
+    },
     watch::Change,
 };
 use millrace_common::service::Attributes;
@@ -40,8 +42,7 @@ fn endpoint(ip: &str) -> Endpoint {
         ready: true,
         serving: true,
         terminating: false,
-        zones: Box::default(),
-        nodes: Box::default(),
+        hints: None,
     }
 }
 
@@ -198,12 +199,16 @@ fn source_ranges_guard_only_the_family_that_they_are_of() {
 #[test]
 fn names_of_nodes_and_zones_are_kept_once() {
     let mut node = Node::default();
-    let somewhere = || Endpoint { node: Some("n7".into()), zones: ["a".into()].into(), ..endpoint("10.0.0.1") };
+    let somewhere = || Endpoint {
+        node: Some("n7".into()),
+        hints: Some(Arc::new(Hints { zones: ["a".into()].into(), ..Hints::default() })),
+        ..endpoint("10.0.0.1")
+    };
     node.decide(put_slice(slice("a", "x", vec![somewhere()])));
     node.decide(put_slice(slice("b", "y", vec![somewhere()])));
     let held = |service| {
         let endpoint = &node.index.slices(&key(service))[0].endpoints[0];
-        (endpoint.node.as_ref().map(|name| name.as_ptr()), endpoint.zones[0].as_ptr())
+        (endpoint.node.as_ref().map(|name| name.as_ptr()), endpoint.zones().as_ptr())
     };
     assert_eq!(held("a"), held("b"));
     assert_eq!(BTreeSet::from([held("a"), held("b")]).len(), 1);

@@ -116,9 +116,9 @@ impl Hints {
             ready().all(|candidate| has_one(candidate.endpoint))
                 && ready().any(|candidate| hints.allow(node, candidate))
         };
-        if in_force(Self::Nodes, |endpoint| !endpoint.nodes.is_empty()) {
+        if in_force(Self::Nodes, |endpoint| !endpoint.nodes().is_empty()) {
             Self::Nodes
-        } else if in_force(Self::Zones, |endpoint| !endpoint.zones.is_empty()) {
+        } else if in_force(Self::Zones, |endpoint| !endpoint.zones().is_empty()) {
             Self::Zones
         } else {
             Self::Ignored
@@ -128,8 +128,8 @@ impl Hints {
     fn allow(self, node: &NodeInfo, candidate: &Candidate<'_>) -> bool {
         match self {
             Self::Ignored => true,
-            Self::Nodes => candidate.endpoint.nodes.iter().any(|name| **name == *node.name),
-            Self::Zones => candidate.endpoint.zones.iter().any(|zone| Some(&**zone) == node.zone.as_deref()),
+            Self::Nodes => candidate.endpoint.nodes().iter().any(|name| **name == *node.name),
+            Self::Zones => candidate.endpoint.zones().iter().any(|zone| Some(&**zone) == node.zone.as_deref()),
         }
     }
 }

@@ -44,10 +44,31 @@ pub struct Endpoint {
     pub ready: bool,
     pub serving: bool,
     pub terminating: bool,
+    /// `None`: has no hint at all. Shared by all endpoints with the same ones.
+    pub hints: Option<Arc<Hints>>,
+}
+
+/// Where an endpoint should be used from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Hints {
     /// `hints.forZones`
-    pub zones: Box<[Arc<str>]>,
+    pub zones: Box<[Box<str>]>,
     /// `hints.forNodes`
-    pub nodes: Box<[Arc<str>]>,
+    pub nodes: Box<[Box<str>]>,
+}
+
+impl Endpoint {
+    /// The zones that it is hinted for.
+    #[must_use]
+    pub fn zones(&self) -> &[Box<str>] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.zones)
+    }
+
+    /// The nodes that it is hinted for.
+    #[must_use]
+    pub fn nodes(&self) -> &[Box<str>] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.nodes)
+    }
 }
 
 /// All its endpoints are of one family.

@@ -2,13 +2,13 @@
 //! the change.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use ipnet::IpNet;
 
-use super::{EndpointSlice, Node, Service, ServiceCidr, ServiceKey, SliceKey};
+use super::{EndpointSlice, Hints, Node, Service, ServiceCidr, ServiceKey, SliceKey, shared::Shared};
 use crate::watch::Change;
 
 /// Applied to by changes, asked by `lb`.
@@ -19,8 +19,8 @@ pub struct Index {
     slices: HashMap<SliceKey, ServiceKey>,
     cidrs: BTreeMap<Box<str>, ServiceCidr>,
     node: Option<Box<Node>>,
-    /// Node and zone names: each is kept once, whatever the number of endpoints that bear it.
-    names: HashSet<Arc<str>>,
+    node_names: Shared<str>,
+    hints: Shared<Hints>,
 }
 
 /// A Service and the slices that name it; either may come first.
@@ -98,10 +98,13 @@ impl Index {
         self.node.as_deref()
     }
 
-    fn put_service(&mut self, key: &ServiceKey, service: Option<Box<Service>>) -> bool {
-        if service.is_none() && !self.services.contains_key(key) {
+    fn put_service(&mut self, key: &ServiceKey, mut service: Option<Box<Service>>) -> bool {
+        let known = self.services.get_key_value(key).map(|(key, _)| key.clone());
+        if service.is_none() && known.is_none() {
             return false;
         }
+        let key = &known.unwrap_or_else(|| key.clone());
+        service.iter_mut().for_each(|service| service.key = key.clone());
         let entry = self.services.entry(key.clone()).or_default();
         let changed = entry.service != service;
         entry.service = service;
@@ -123,8 +126,15 @@ impl Index {
             dirty.insert(owner);
         }
         let Some(mut slice) = slice else { return };
-        self.share_names(&mut slice);
-        let owner = slice.service.clone();
+        for endpoint in &mut slice.endpoints {
+            endpoint.node.iter_mut().for_each(|name| self.node_names.share(name));
+            endpoint.hints.iter_mut().for_each(|hints| self.hints.share(hints));
+        }
+        // One pair of strings for all that bears the Service's name.
+        let known = self.services.get_key_value(&slice.service);
+        let owner = known.map_or_else(|| slice.service.clone(), |(key, _)| key.clone());
+        slice.key = SliceKey { namespace: Arc::clone(&owner.namespace), name: Arc::clone(&key.name) };
+        slice.service = owner.clone();
         let entry = self.services.entry(owner.clone()).or_default();
         match entry.slices.binary_search_by(|known| known.key.cmp(key)) {
             Ok(at) if entry.slices[at].decides_like(&slice) => {
@@ -135,8 +145,9 @@ impl Index {
             Err(at) => {
                 // Most Services have one slice: no room for more is kept.
                 entry.slices.reserve_exact(1);
+                let slice_key = slice.key.clone();
                 entry.slices.insert(at, *slice);
-                self.slices.insert(key.clone(), owner.clone());
+                self.slices.insert(slice_key, owner.clone());
             }
         }
         dirty.insert(owner);
@@ -145,24 +156,6 @@ impl Index {
     fn forget_if_empty(&mut self, key: &ServiceKey) {
         if self.services.get(key).is_some_and(|entry| entry.service.is_none() && entry.slices.is_empty()) {
             self.services.remove(key);
-        }
-    }
-
-    /// Replaces equal names by one shared string.
-    fn share_names(&mut self, slice: &mut EndpointSlice) {
-        // Names of nodes that are long gone pile up otherwise; amortised, the sweep costs nothing.
-        if self.names.len() == self.names.capacity() {
-            self.names.retain(|name| Arc::strong_count(name) > 1);
-        }
-        for endpoint in &mut slice.endpoints {
-            for name in endpoint.node.iter_mut().chain(&mut endpoint.zones).chain(&mut endpoint.nodes) {
-                match self.names.get(name) {
-                    Some(shared) => *name = Arc::clone(shared),
-                    None => {
-                        self.names.insert(Arc::clone(name));
-                    }
-                }
-            }
         }
     }
 }

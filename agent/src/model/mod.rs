@@ -7,8 +7,9 @@ mod node;
 mod ours;
 mod service;
 mod service_cidr;
+mod shared;
 
-pub use endpoint_slice::{Endpoint, EndpointSlice, SliceKey, SlicePort};
+pub use endpoint_slice::{Endpoint, EndpointSlice, Hints, SliceKey, SlicePort};
 pub use index::{Dirty, Index};
 pub use node::Node;
 pub use service::{Policy, Protocol, Service, ServiceKey, ServicePort};

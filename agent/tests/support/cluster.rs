@@ -131,8 +131,7 @@ fn slice(at: usize, part: usize, random: &mut Random) -> EndpointSlice {
             ready,
             serving: ready || random.once_in(2),
             terminating,
-            zones: Box::default(),
-            nodes: Box::default(),
+            hints: None,
         }
     };
     let count = [0, 1, 1, 3, 5][random.below(5)];

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::discovery::v1;
 
-use super::{Endpoint, EndpointSlice, SliceKey, SlicePort};
+use super::{Endpoint, EndpointSlice, Hints, SliceKey, SlicePort};
 use crate::model::{
     Malformed, Parsed, ServiceKey,
     address::{port, routable, sift},
@@ -90,18 +90,19 @@ fn endpoint(at: usize, written: &v1::Endpoint, v6: bool) -> Result<Endpoint, Mal
         ));
     }
     let condition = |pick: fn(&v1::EndpointConditions) -> Option<bool>| written.conditions.as_ref().and_then(pick);
-    let hints = written.hints.as_ref();
     Ok(Endpoint {
         address,
         node: written.node_name.as_deref().filter(|node| !node.is_empty()).map(Arc::from),
         ready: condition(|c| c.ready).unwrap_or(true),
         serving: condition(|c| c.serving).unwrap_or(true),
         terminating: condition(|c| c.terminating).unwrap_or(false),
-        zones: (hints.and_then(|hints| hints.for_zones.as_ref()).into_iter().flatten())
-            .map(|zone| Arc::from(zone.name.as_str()))
-            .collect(),
-        nodes: (hints.and_then(|hints| hints.for_nodes.as_ref()).into_iter().flatten())
-            .map(|node| Arc::from(node.name.as_str()))
-            .collect(),
+        hints: written.hints.as_ref().and_then(hints),
     })
+}
+
+fn hints(written: &v1::EndpointHints) -> Option<Arc<Hints>> {
+    let zones = written.for_zones.iter().flatten().map(|zone| zone.name.as_str().into()).collect();
+    let nodes = written.for_nodes.iter().flatten().map(|node| node.name.as_str().into()).collect();
+    let hints = Hints { zones, nodes };
+    (hints != Hints::default()).then(|| Arc::new(hints))
 }
