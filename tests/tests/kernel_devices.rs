@@ -134,3 +134,17 @@ fn a_device_moves_between_clsact_and_tcx_without_a_trace_of_the_other() {
         agent.terminate().unwrap();
     }
 }
+
+#[test]
+fn a_device_that_the_next_agent_is_not_told_of_is_let_go() {
+    let (network, manifests) = (network(), Manifests::create().unwrap());
+    let node = network.node("n1").unwrap();
+    let device = &node.pod("early").unwrap().device;
+    let modes: &[&str] = if has_tcx() { &["clsact", "tcx"] } else { &["clsact"] };
+    for mode in modes {
+        Agent::start(node, &manifests, &["--tc", mode]).unwrap().terminate().unwrap();
+        let agent = Agent::start(node, &manifests, &["--tc", mode, "--veth-prefix", "none"]).unwrap();
+        assert_eq!((filters(node, device), links(&agent)), (0, 0), "--tc {mode}: filters, links");
+        agent.terminate().unwrap();
+    }
+}

@@ -1,7 +1,11 @@
 //! Attaches to devices as they appear, tells the node's addresses to the decision loop, and has the programs' tables
 //! swept: all that needs the loaded programs.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use millrace_common::sweep::FamilyReport;
@@ -24,11 +28,14 @@ pub(super) struct Devices {
     loaded: Loaded,
     attacher: Attacher,
     heard: mpsc::Receiver<DeviceEvent>,
+    attached: BTreeSet<u32>,
+    /// Devices that could not be attached to, by index: tried again with each sweep.
+    failed: BTreeMap<u32, String>,
 }
 
 impl Devices {
     pub(super) fn new(loaded: Loaded, attacher: Attacher, heard: mpsc::Receiver<DeviceEvent>) -> Self {
-        Self { loaded, attacher, heard }
+        Self { loaded, attacher, heard, attached: BTreeSet::new(), failed: BTreeMap::new() }
     }
 
     /// Attaches to all devices that are there, and returns the node's addresses: they end what is said at the start.
@@ -36,6 +43,8 @@ impl Devices {
     pub(super) async fn attach_all(&mut self) -> Result<BTreeSet<IpAddr>> {
         while let Some(event) = self.heard.recv().await {
             if let Some(addresses) = self.act(event) {
+                // An earlier agent may have been told of other devices: nothing may stay on the old programs.
+                self.attacher.release_others(&self.attached)?;
                 self.loaded.settle()?;
                 return Ok(addresses);
             }
@@ -57,25 +66,47 @@ impl Devices {
                         return Ok(());
                     }
                 }
-                _ = ticks.tick() => match sweep(&self.loaded) {
-                    Ok(report) => flows.note([report.v4, report.v6]),
-                    Err(error) => warn!(%error, "flows that are over stay in their tables"),
-                },
+                _ = ticks.tick() => {
+                    self.retry();
+                    match sweep(&self.loaded) {
+                        Ok(report) => flows.note([report.v4, report.v6]),
+                        Err(error) => warn!(%error, "flows that are over stay in their tables"),
+                    }
+                }
             }
         }
     }
 
     /// One device that cannot be attached to must not keep the others from it: it is named, its traffic goes by.
     fn act(&mut self, event: DeviceEvent) -> Option<BTreeSet<IpAddr>> {
-        let result = match event {
-            DeviceEvent::Attach { index, name } => self.attacher.attach(&mut self.loaded.ebpf, index, &name),
-            DeviceEvent::Release { index, vanished } => self.attacher.release(index, vanished),
+        match event {
+            DeviceEvent::Attach { index, name } => self.attach(index, name),
+            DeviceEvent::Release { index, vanished } => {
+                self.attached.remove(&index);
+                self.failed.remove(&index);
+                if let Err(error) = self.attacher.release(index, vanished) {
+                    warn!(%error, index, "a device keeps traces of the programs");
+                }
+            }
             DeviceEvent::Addresses(addresses) => return Some(addresses),
-        };
-        if let Err(error) = result {
-            warn!(%error, "a device is without its programs");
         }
         None
+    }
+
+    fn attach(&mut self, index: u32, name: String) {
+        match self.attacher.attach(&mut self.loaded.ebpf, index, &name) {
+            Ok(()) => drop(self.attached.insert(index)),
+            Err(error) => {
+                warn!(%error, device = name, "a device is without its programs; will be tried again");
+                self.failed.insert(index, name);
+            }
+        }
+    }
+
+    fn retry(&mut self) {
+        for (index, name) in std::mem::take(&mut self.failed) {
+            self.attach(index, name);
+        }
     }
 }
 

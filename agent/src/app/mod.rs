@@ -64,7 +64,6 @@ async fn work(config: &Config) -> Result<()> {
     let mut loaded = datapath::load(&config.pins, &config.limits, &constants(config)?)?;
     datapath::cgroup::attach(&mut loaded.ebpf, &cgroup, &config.pins)?;
     let attacher = Attacher::new(config.pins.clone(), config.tc);
-    attacher.sweep()?;
 
     let (device_events, heard) = mpsc::channel(AHEAD);
     let listening = tokio::spawn(datapath::netlink::listen(config.selection(), device_events));

@@ -187,6 +187,12 @@ impl<T: Tables> Pipeline<T> {
         self.planner.pending_grace()
     }
 
+    /// The agent's end: the maps stay.
+    #[must_use]
+    pub fn into_tables(self) -> T {
+        self.tables
+    }
+
     #[must_use]
     pub fn tables(&self) -> &T {
         &self.tables

@@ -1,6 +1,7 @@
 //! `run`: the agent's options.
 
 use std::{
+    env,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -29,16 +30,16 @@ pub(super) struct Options {
     /// This node's zone, for topology hints; by default from the Node object, where the source has one
     #[arg(long, env = "MILLRACE_ZONE", value_name = "ZONE")]
     zone: Option<String>,
-    /// An address of this node, one per family; by default from the Node object. The host is the client with this
-    /// address of services with session affinity
+    /// An address of this node, one per family: to services with session affinity, the host is the client with this
+    /// address [default: the source addresses of the default routes]
     #[arg(long, env = "MILLRACE_NODE_IP", value_name = "IP", value_delimiter = ',')]
     node_ip: Vec<IpAddr>,
     /// Where Services and EndpointSlices come from: `kube` (the API server) or `dir:PATH` (a watched directory of
     /// ordinary YAML manifests)
     #[arg(long, env = "MILLRACE_SOURCE", value_name = "kube|dir:PATH")]
     source: Source,
-    /// URL of the API server. It is reached directly, never through a service; by default as the kubeconfig or the
-    /// pod's service account has it
+    /// URL of the API server. It is reached directly, never through a service [default: CLUSTER_ENDPOINT in the
+    /// environment, else as the kubeconfig or the pod's service account has it]
     #[arg(long, env = "MILLRACE_KUBE_API", value_name = "URL")]
     kube_api: Option<String>,
     #[command(flatten)]
@@ -154,7 +155,7 @@ impl Options {
             zone: self.zone,
             node_ips: self.node_ip,
             source: self.source,
-            kube_api: self.kube_api,
+            kube_api: self.kube_api.or_else(|| env::var("CLUSTER_ENDPOINT").ok()),
             pins: self.place.pins(),
             cgroup_root: self.cgroup_root,
             service_cidrs: self.service_cidr,

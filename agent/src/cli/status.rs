@@ -29,7 +29,8 @@ pub(super) fn print(reading: &Reading) -> Result<()> {
     output::line(&format!("agent         {agent}"))?;
     output::line(&format!("layout        {}", status.layout))?;
     output::line(&format!("socket hooks  {}", if hooks.is_empty() { "none" } else { &hooks }))?;
-    output::line(&format!("devices       {} programs attached by links", status.device_links))?;
+    let (links, filtered) = (status.device_links, status.filtered_devices);
+    output::line(&format!("devices       {links} programs by links; programs of {filtered} devices by clsact"))?;
     output::line(&format!("service ports {}", status.service_ports))?;
     output::line(&format!("kernel memory {:.2} MiB\n", status.maps.iter().map(|map| map.mib).sum::<f64>()))?;
     output::print(reading.output, &status.maps, "no maps")

@@ -19,7 +19,7 @@ use millrace_common::{
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use super::{Pins, SetupError, pins::entries, resize, snapshot, tables::hash};
+use super::{Attacher, Pins, SetupError, TcMode, pins::entries, resize, snapshot, tables::hash};
 use crate::{diff::Snapshot, lb::Family};
 
 /// One direction of a flow that the per-packet path tracks.
@@ -55,6 +55,8 @@ pub struct Status {
     pub hooks: Vec<String>,
     /// Programs on devices with a pinned link.
     pub device_links: usize,
+    /// Devices with filters of the clsact qdisc.
+    pub filtered_devices: usize,
     pub service_ports: usize,
     pub maps: Vec<Occupancy>,
 }
@@ -105,6 +107,7 @@ pub fn status(pins: &Pins) -> Result<Status, SetupError> {
         layout: LAYOUT_VERSION,
         hooks,
         device_links: devices.len(),
+        filtered_devices: Attacher::new(pins.clone(), TcMode::Clsact).filtered()?.len(),
         service_ports: snapshot.names.len(),
         maps: maps::ALL.iter().map(|spec| occupancy(pins, spec, &snapshot)).collect::<Result<_, _>>()?,
     })

@@ -1,7 +1,7 @@
 //! The programs on the host side of pods' veths: TCX links, pinned, where the kernel has them (6.6); before, filters of
 //! the clsact qdisc with a fixed priority and handle, replaced in place and left attached when the agent ends.
 
-use std::{fs, io, mem, os::fd::AsFd, path::PathBuf};
+use std::{collections::BTreeSet, fs, io, mem, os::fd::AsFd, path::PathBuf};
 
 use aya::{
     Ebpf,
@@ -99,29 +99,29 @@ impl Attacher {
     /// Names the path or the device.
     pub fn release(&self, index: u32, vanished: bool) -> Result<(), SetupError> {
         self.unpin(index)?;
-        if vanished {
-            self.forget_filters(index)?;
-        } else if let Some(name) = device_name(index) {
-            self.remove_filters(index, &name)?;
+        match device_name(index).filter(|_| !vanished) {
+            Some(name) => self.remove_filters(index, &name)?,
+            None => drop(self.forget_filters(index)?),
         }
         info!(index, "device let go");
         Ok(())
     }
 
-    /// Removes the pins of devices that vanished while no agent ran.
+    /// Lets go of every device that an earlier agent attached to, except these; of those too that vanished meanwhile.
     ///
     /// # Errors
-    /// Names the path.
-    pub fn sweep(&self) -> Result<(), SetupError> {
-        for pin in entries(&self.pins.links())?.iter().filter(|pin| pin.starts_with(LINK_PREFIX)) {
-            let path = self.pins.link(pin);
-            let link = syscall::open_pin(&path).map_err(at(&path, "open"))?;
-            if syscall::link_device(link.as_fd()).map_err(at(&path, "info"))? == 0 {
-                fs::remove_file(&path).map_err(at(&path, "unlink"))?;
-                debug!(pin, "pin of a vanished device removed");
-            }
-        }
-        Ok(())
+    /// Names the path or the device.
+    pub fn release_others(&self, kept: &BTreeSet<u32>) -> Result<(), SetupError> {
+        let links = entries(&self.pins.links())?;
+        let linked = links.iter().filter_map(|pin| pin.strip_prefix(LINK_PREFIX)?.split('-').next()?.parse().ok());
+        let others: BTreeSet<u32> = linked.chain(self.filtered()?).filter(|index| !kept.contains(index)).collect();
+        others.into_iter().try_for_each(|index| self.release(index, false))
+    }
+
+    /// Indices of devices with filters of ours.
+    pub(super) fn filtered(&self) -> Result<BTreeSet<u32>, SetupError> {
+        let markers = entries(&self.filters())?;
+        Ok(markers.iter().filter_map(|marker| marker.trim_end_matches(ADDED).parse().ok()).collect())
     }
 
     fn attach_link(

@@ -1,0 +1,166 @@
+//! The stages as the agent joins them, over maps in memory: what a start may touch, and that failures converge.
+#![expect(clippy::panic, reason = "a test that cannot go on says where")]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use millrace_agent::{
+    app::Pipeline,
+    datapath::MemoryTables,
+    diff::{Planner, Sizes, Snapshot},
+    lb::NodeInfo,
+    model::Service,
+    watch::Change,
+};
+use support::{Random, cluster::Cluster};
+
+const SIZES: Sizes = Sizes { services: 128, frontends: 512, backends: 1024, slots: 1024 };
+
+fn pipeline(planner: Planner, tables: MemoryTables) -> Pipeline<MemoryTables> {
+    let node = NodeInfo { name: "n1".into(), zone: None, addresses: BTreeSet::new() };
+    Pipeline::new(node, [], planner, tables)
+}
+
+fn take_all(pipeline: &mut Pipeline<MemoryTables>, changes: impl IntoIterator<Item = Change>) {
+    changes.into_iter().for_each(|change| pipeline.take(change));
+}
+
+/// Rounds, retries and grace periods until nothing is left to do.
+fn settle(pipeline: &mut Pipeline<MemoryTables>) {
+    for _ in 0..500 {
+        pipeline.retry();
+        let round = pipeline.round();
+        let grace = pipeline.pending_grace();
+        if let Some(ticket) = grace {
+            pipeline.graced(ticket);
+        }
+        if round.failures == 0 && round.written == 0 && grace.is_none() && !pipeline.is_behind() {
+            return;
+        }
+    }
+    panic!("no end of work");
+}
+
+fn cluster(seed: u64) -> Cluster {
+    let (mut cluster, mut random) = (Cluster::new(20), Random(seed));
+    (0..300).for_each(|_| drop(cluster.step(&mut random)));
+    cluster
+}
+
+/// A pipeline that has programmed the cluster.
+fn programmed(cluster: &Cluster) -> Pipeline<MemoryTables> {
+    let mut pipeline = pipeline(Planner::new(SIZES), MemoryTables::new(SIZES));
+    take_all(&mut pipeline, cluster.changes());
+    pipeline.take(Change::Synced);
+    settle(&mut pipeline);
+    pipeline
+}
+
+/// The agent ends; the next one starts over the same maps.
+fn restarted(before: Pipeline<MemoryTables>) -> (Pipeline<MemoryTables>, Snapshot) {
+    let tables = before.into_tables();
+    let snapshot = tables.snapshot();
+    (pipeline(Planner::restore(&snapshot, SIZES), tables), snapshot)
+}
+
+#[test]
+fn a_restart_writes_nothing_while_the_source_still_speaks() {
+    let cluster = cluster(11);
+    let (mut pipeline, before) = restarted(programmed(&cluster));
+    for change in cluster.changes().into_iter().take(9) {
+        pipeline.take(change);
+        assert_eq!(pipeline.round().written, 0);
+    }
+    assert_eq!(pipeline.tables().snapshot(), before);
+}
+
+#[test]
+fn a_restart_over_an_unchanged_cluster_writes_nothing_at_all() {
+    let cluster = cluster(12);
+    let (mut pipeline, before) = restarted(programmed(&cluster));
+    take_all(&mut pipeline, cluster.changes());
+    pipeline.take(Change::Synced);
+    let round = pipeline.round();
+    assert_eq!((round.written, round.failures), (0, 0));
+    assert_eq!(pipeline.tables().snapshot(), before);
+}
+
+#[test]
+fn a_source_that_takes_too_long_brings_new_services_in_and_touches_no_old_one() {
+    let old = cluster(13);
+    let (mut pipeline, before) = restarted(programmed(&old));
+    // The old services without their slices, and one that nobody knew: only that may be written.
+    let mut random = Random(5);
+    let mut new = Cluster::new(40);
+    while !new.services.keys().any(|key| !old.services.contains_key(key)) {
+        new.step(&mut random);
+    }
+    let services = |cluster: &Cluster| -> Vec<Change> {
+        let wrap = |service: &Service| Change::Service(service.key.clone(), Some(Box::new(service.clone())));
+        cluster.services.values().map(wrap).collect()
+    };
+    let mut changes = services(&old);
+    changes.extend(services(&new).into_iter().filter(|change| match change {
+        Change::Service(key, _) => !old.services.contains_key(key),
+        _ => false,
+    }));
+    take_all(&mut pipeline, changes);
+    pipeline.stop_waiting();
+    settle(&mut pipeline);
+    let after = pipeline.tables().snapshot();
+    for (index, record) in &before.records {
+        assert_eq!(after.records.get(index), Some(record), "{:?}", before.names.get(index));
+    }
+    assert!(after.names.len() > before.names.len(), "the new service is in the maps");
+
+    take_all(&mut pipeline, old.changes());
+    pipeline.take(Change::Synced);
+    settle(&mut pipeline);
+    assert!(pipeline.tables().snapshot().names.len() >= before.names.len());
+}
+
+#[test]
+fn what_the_cluster_lost_while_no_agent_ran_is_removed_when_the_source_is_complete() {
+    let (mut pipeline, before) = restarted(programmed(&cluster(14)));
+    assert!(!before.names.is_empty());
+    pipeline.take(Change::Synced);
+    settle(&mut pipeline);
+    let after = pipeline.tables().snapshot();
+    assert!(after.names.is_empty() && after.frontends.is_empty() && after.owned.is_empty(), "{:?}", after.names);
+}
+
+#[test]
+fn one_operation_in_ten_fails_and_the_maps_still_come_to_hold_what_they_would_have() {
+    let cluster = cluster(15);
+    let healthy = programmed(&cluster).into_tables().snapshot();
+    let mut tables = MemoryTables::new(SIZES);
+    let mut random = Random(99);
+    tables.fail_when(Some(Box::new(move |_| random.once_in(10))));
+    let mut pipeline = pipeline(Planner::new(SIZES), tables);
+    take_all(&mut pipeline, cluster.changes());
+    pipeline.take(Change::Synced);
+    settle(&mut pipeline);
+    let failing = pipeline.into_tables().snapshot();
+    // Indices, ids and blocks depend on what failed; services and frontends do not.
+    let names = |snapshot: &Snapshot| snapshot.names.values().cloned().collect::<BTreeSet<_>>();
+    let frontends = |snapshot: &Snapshot| snapshot.frontends.keys().copied().collect::<BTreeSet<_>>();
+    assert_eq!(names(&failing), names(&healthy));
+    assert_eq!(frontends(&failing), frontends(&healthy));
+    assert_eq!(failing.slots.len(), healthy.slots.len());
+}
+
+#[test]
+fn a_new_address_on_the_node_takes_a_frontend_away_and_its_loss_gives_it_back() {
+    let cluster = cluster(16);
+    let mut pipeline = programmed(&cluster);
+    let before = pipeline.tables().snapshot();
+    let address = before.frontends.keys().next().unwrap().address;
+    pipeline.set_addresses([address].into());
+    settle(&mut pipeline);
+    assert!(pipeline.tables().snapshot().frontends.keys().all(|frontend| frontend.address != address));
+    pipeline.set_addresses(BTreeSet::new());
+    settle(&mut pipeline);
+    let keys = |snapshot: &Snapshot| snapshot.frontends.keys().copied().collect::<Vec<_>>();
+    assert_eq!(keys(&pipeline.tables().snapshot()), keys(&before));
+}
