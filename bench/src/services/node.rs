@@ -186,7 +186,7 @@ fn add_addresses(node: &millrace_tests::node::Node) -> Result<()> {
         pod.netns.ip(&[format!("address add {v4}/32 dev eth0"), format!("address add {v6}/128 dev eth0 nodad")])?;
         node.netns.ip(&[
             format!("route add {v4}/32 dev {} scope link", pod.device),
-            format!("-6 route add {v6}/128 dev {}", pod.device),
+            format!("route add {v6}/128 dev {}", pod.device),
         ])?;
     }
     Ok(())
