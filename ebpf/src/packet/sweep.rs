@@ -70,11 +70,11 @@ extern "C" fn entry<F: Network>(
         walk.report.kept += 1;
         return 0;
     }
-    walk.report.expired += 1;
-    // The other entry goes with it: the walk will not come by it, or find it gone.
-    let _ = F::ct().remove(key);
-    if other.is_some() && F::ct().remove(&opposite).is_ok() {
-        walk.report.expired += 1;
+    // The other entry goes with it. Where both share a bucket, the walk may still come by the one that was deleted with
+    // its fellow: only what was there to be deleted counts.
+    walk.report.expired += F::ct().remove(key).is_ok() as u32;
+    if other.is_some() {
+        walk.report.expired += F::ct().remove(&opposite).is_ok() as u32;
     }
     0
 }

@@ -3,26 +3,32 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::Mutex,
+    thread,
 };
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{
-        Array, HashMap, MapData, PerCpuArray,
+        Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues,
         lpm_trie::{Key, LpmTrie},
     },
     programs::SchedClassifier,
 };
 use millrace_agent::datapath::object;
 use millrace_common::{
-    address::{Port, addr4, addr6, protocol},
+    address::{Addr4, Addr6, Port, addr4, addr6, protocol},
+    affinity::{AffinityKey, AffinityValue},
+    answer::Bucket,
     backend::{BackendState, Slot},
+    flow::{Flow, Tuple},
+    fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendKind, FrontendValue},
     service::{Attributes, ServiceRecord, SetWord},
     verdict::Verdict,
 };
 use millrace_tests::{
-    packet::{Body, Packet},
+    packet::{Body, Flags, Packet},
     test_run::{self, Outcome},
 };
 
@@ -65,8 +71,26 @@ pub(crate) fn casts() -> [Cast; 2] {
     ]
 }
 
+const USUAL_FLOWS: u32 = 1024;
+/// Of the maps whose size no test is about.
+const SIZES: [(&str, u32); 7] = [
+    ("CT_NEW_V4", 1024),
+    ("CT_NEW_V6", 1024),
+    ("SLOTS_V4", 1024),
+    ("SLOTS_V6", 1024),
+    ("BACKENDS", 1024),
+    ("SERVICES", 64),
+    ("NAMES", 64),
+];
+
+/// Loaded programs that a test has done with, their maps emptied: the verifier's work is most of what a test costs.
+static IDLE: Mutex<Vec<Ebpf>> = Mutex::new(Vec::new());
+
 pub(crate) struct Rig {
-    pub(crate) ebpf: Ebpf,
+    /// `None` only while it is dropped.
+    ebpf: Option<Ebpf>,
+    /// With tables of the usual size.
+    usual: bool,
     next_slot: u32,
     generation: u16,
 }
@@ -74,31 +98,26 @@ pub(crate) struct Rig {
 impl Rig {
     /// No services; the sizes of production, but for the connection tables.
     pub(crate) fn new() -> Self {
-        Self::with_flows(1024)
+        let idle = IDLE.lock().unwrap().pop();
+        let ebpf = idle.unwrap_or_else(|| load(USUAL_FLOWS));
+        Self { ebpf: Some(ebpf), usual: true, next_slot: 8, generation: 0 }
     }
 
     /// With room for `entries` in each of the tables of established flows.
     pub(crate) fn with_flows(entries: u32) -> Self {
-        let mut loader = EbpfLoader::new();
-        for (name, size) in [
-            ("CT_V4", entries),
-            ("CT_V6", entries),
-            ("CT_NEW_V4", 1024),
-            ("CT_NEW_V6", 1024),
-            ("SLOTS_V4", 1024),
-            ("SLOTS_V6", 1024),
-            ("BACKENDS", 1024),
-            ("SERVICES", 64),
-            ("NAMES", 64),
-        ] {
-            loader.map_max_entries(name, size);
-        }
-        let mut ebpf = loader.load(object()).unwrap_or_else(|e| panic!("the programs do not load (root?): {e}"));
-        for name in ["mr_from_pod", "mr_to_pod", "mr_sweep"] {
-            let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
-            program.load().unwrap_or_else(|e| panic!("{name}: {e:?}"));
-        }
-        Self { ebpf, next_slot: 8, generation: 0 }
+        Self { ebpf: Some(load(entries)), usual: false, next_slot: 8, generation: 0 }
+    }
+
+    fn ebpf(&self) -> &Ebpf {
+        self.ebpf.as_ref().unwrap()
+    }
+
+    pub(crate) fn map(&self, name: &str) -> &Map {
+        self.ebpf().map(name).unwrap()
+    }
+
+    fn map_mut(&mut self, name: &str) -> &mut Map {
+        self.ebpf.as_mut().unwrap().map_mut(name).unwrap()
     }
 
     /// A frontend of the service record `index`, and the mark of its address.
@@ -174,7 +193,7 @@ impl Rig {
     }
 
     fn insert_range<A: Pod>(&mut self, map: &str, key: Key<A>) {
-        let mut map: LpmTrie<&mut MapData, A, u32> = self.ebpf.map_mut(map).unwrap().try_into().unwrap();
+        let mut map: LpmTrie<&mut MapData, A, u32> = self.map_mut(map).try_into().unwrap();
         map.insert(&key, 1, 0).unwrap();
     }
 
@@ -197,12 +216,12 @@ impl Rig {
     }
 
     pub(crate) fn program(&self, name: &str) -> &SchedClassifier {
-        self.ebpf.program(name).unwrap().try_into().unwrap()
+        self.ebpf().program(name).unwrap().try_into().unwrap()
     }
 
     /// How often something happened since the rig was set up.
     pub(crate) fn count(&self, verdict: Verdict) -> u64 {
-        let stats: PerCpuArray<_, u64> = self.ebpf.map("STATS").unwrap().try_into().unwrap();
+        let stats: PerCpuArray<_, u64> = self.map("STATS").try_into().unwrap();
         stats.get(&(verdict as u32), 0).unwrap().iter().sum()
     }
 
@@ -212,39 +231,100 @@ impl Rig {
     }
 
     pub(crate) fn entries<K: Pod, V: Pod>(&self, map: &str) -> Vec<(K, V)> {
-        let map: HashMap<_, K, V> = self.ebpf.map(map).unwrap().try_into().unwrap();
+        let map: HashMap<_, K, V> = self.map(map).try_into().unwrap();
         map.iter().map(Result::unwrap).collect()
     }
 
     pub(crate) fn insert<K: Pod, V: Pod>(&mut self, map: &str, key: K, value: V) {
-        let mut map: HashMap<&mut MapData, K, V> = self.ebpf.map_mut(map).unwrap().try_into().unwrap();
+        let mut map: HashMap<&mut MapData, K, V> = self.map_mut(map).try_into().unwrap();
         map.insert(key, value, 0).unwrap();
     }
 
     pub(crate) fn remove<K: Pod, V: Pod>(&mut self, map: &str, key: &K) {
-        let mut map: HashMap<&mut MapData, K, V> = self.ebpf.map_mut(map).unwrap().try_into().unwrap();
+        let mut map: HashMap<&mut MapData, K, V> = self.map_mut(map).try_into().unwrap();
         map.remove(key).unwrap();
     }
 
     pub(crate) fn array<V: Pod>(&self, map: &str) -> Array<&MapData, V> {
-        self.ebpf.map(map).unwrap().try_into().unwrap()
+        self.map(map).try_into().unwrap()
     }
 
     fn store<V: Pod>(&mut self, map: &str, index: u32, value: V) {
-        let mut map: Array<&mut MapData, V> = self.ebpf.map_mut(map).unwrap().try_into().unwrap();
+        let mut map: Array<&mut MapData, V> = self.map_mut(map).try_into().unwrap();
         map.set(index, value, 0).unwrap();
+    }
+}
+
+/// The programs, with room for `flows` entries in each of the tables of established flows.
+fn load(flows: u32) -> Ebpf {
+    let mut loader = EbpfLoader::new();
+    for (name, size) in [("CT_V4", flows), ("CT_V6", flows)].into_iter().chain(SIZES) {
+        loader.map_max_entries(name, size);
+    }
+    let mut ebpf = loader.load(object()).unwrap_or_else(|e| panic!("the programs do not load (root?): {e}"));
+    for name in ["mr_from_pod", "mr_to_pod", "mr_sweep"] {
+        let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
+        program.load().unwrap_or_else(|e| panic!("{name}: {e:?}"));
+    }
+    ebpf
+}
+
+/// Empties the maps, so that the next test finds them as they were loaded. Slots may stay: nothing points to them.
+fn empty(ebpf: &mut Ebpf) {
+    fn hash<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) {
+        let mut map: HashMap<_, K, V> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+        let keys: Vec<K> = map.keys().map(Result::unwrap).collect();
+        keys.iter().for_each(|key| map.remove(key).unwrap());
+    }
+    fn family<A>(ebpf: &mut Ebpf, suffix: &str)
+    where
+        A: Pod,
+        FrontendKey<A>: Pod,
+        Tuple<A>: Pod,
+        Flow<A>: Pod,
+        AffinityKey<A>: Pod,
+        FragmentKey<A>: Pod,
+    {
+        hash::<FrontendKey<A>, FrontendValue>(ebpf, &format!("FRONTENDS_{suffix}"));
+        hash::<Tuple<A>, Flow<A>>(ebpf, &format!("CT_{suffix}"));
+        hash::<Tuple<A>, Flow<A>>(ebpf, &format!("CT_NEW_{suffix}"));
+        hash::<AffinityKey<A>, AffinityValue>(ebpf, &format!("AFFINITY_{suffix}"));
+        hash::<FragmentKey<A>, FragmentPorts>(ebpf, &format!("FRAGMENTS_{suffix}"));
+        let ranges = ebpf.map_mut(&format!("SERVICE_CIDRS_{suffix}")).unwrap();
+        let mut ranges: LpmTrie<_, A, u32> = ranges.try_into().unwrap();
+        let keys: Vec<Key<A>> = ranges.keys().map(Result::unwrap).collect();
+        keys.iter().for_each(|key| ranges.remove(key).unwrap());
+    }
+    family::<Addr4>(ebpf, "V4");
+    family::<Addr6>(ebpf, "V6");
+    let mut records: Array<_, ServiceRecord> = ebpf.map_mut("SERVICES").unwrap().try_into().unwrap();
+    (0..records.len()).for_each(|i| records.set(i, ServiceRecord::default(), 0).unwrap());
+    let mut stats: PerCpuArray<_, u64> = ebpf.map_mut("STATS").unwrap().try_into().unwrap();
+    let cpus = stats.get(&0, 0).unwrap().len();
+    (0..stats.len()).for_each(|i| stats.set(i, PerCpuValues::try_from(vec![0; cpus]).unwrap(), 0).unwrap());
+    let mut answers: PerCpuArray<_, Bucket> = ebpf.map_mut("ANSWERS").unwrap().try_into().unwrap();
+    answers.set(0, PerCpuValues::try_from(vec![Bucket::default(); cpus]).unwrap(), 0).unwrap();
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if self.usual
+            && !thread::panicking()
+            && let Some(mut ebpf) = self.ebpf.take()
+        {
+            empty(&mut ebpf);
+            IDLE.lock().unwrap().push(ebpf);
+        }
     }
 }
 
 /// The same packet, in TCP's and in UDP's words: the first of its flow.
 pub(crate) fn openings(source: SocketAddr, destination: SocketAddr) -> [Packet; 2] {
-    use millrace_tests::packet::Flags;
     [Packet::tcp(source, destination, Flags::SYN), Packet::udp(source, destination, b"question")]
 }
 
 /// What answers `packet`, from `source`.
 pub(crate) fn answer(packet: &Packet, source: SocketAddr, destination: SocketAddr) -> Packet {
-    use millrace_tests::packet::Flags;
     match packet.body {
         Body::Tcp { .. } => Packet::tcp(source, destination, Flags::SYN_ACK),
         _ => Packet::udp(source, destination, b"answer"),
