@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long an agent may take to say or do anything at all; generous, since emulated machines run this too.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const NOBODY: Uid = Uid::from_raw(65534);
 

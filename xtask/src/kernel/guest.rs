@@ -22,7 +22,7 @@ const KVM_PATIENCE: Duration = Duration::from_secs(6);
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// For all tests of one kernel, emulated, on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// One thread for both processors: with two, a kernel that patches its own code under way (static keys) is now and then
 /// caught in the middle of an instruction.

@@ -3,7 +3,8 @@
 # console how each ended, and switches the machine off. @...@ is filled in by xtask.
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run /var /etc /root /usr/bin /usr/sbin /sbin
 /bin/busybox --install -s /bin
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1 TERM=dumb
+# One test at a time: an emulated machine has the speed of one slow processor, and tests wait for things with a limit.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1 RUST_TEST_THREADS=1 TERM=dumb
 # A test that may skip what a kernel lacks must not skip it here, where it is known to be there.
 export MILLRACE_MACHINE=1
 mount -t proc proc /proc
