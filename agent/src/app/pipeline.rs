@@ -20,7 +20,7 @@ use crate::{
 
 /// Services decided and planned at a time: decisions and plans of a whole cluster would take more memory than all
 /// that is known of it.
-const BATCH: usize = 512;
+const BATCH: usize = 256;
 
 /// The stages behind the sources, joined.
 pub struct Pipeline<T> {
