@@ -49,7 +49,7 @@ pub(crate) struct Live {
 
 impl Live {
     pub(crate) fn new(services: impl Iterator<Item = String>) -> Self {
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stdout_with_hz(5));
         let lines = services
             .map(|service| {
                 let line = all.add(ProgressBar::new_spinner());
