@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use millrace_common::{
-    address::Address,
+    address::{Address, protocol},
     flow::{Flow, Tuple, expired, idle, state, timeout},
     scratch::Packet,
     select,
@@ -244,7 +244,9 @@ fn give_way<F: Network>(answers: &Tuple<F::Address>, entry: *const Flow<F::Addre
     let beginning = flow::opposite(&flow, answers.protocol, Tuple::<F::Address>::FORWARD);
     if let Some(forward) = F::ct().get_ptr(&beginning) {
         let (mine, forward) = ((flow.state, flow.last_seen), flow::state_of(forward));
-        if !state::closed(mine.0, forward.0) && !expired(flow::now(), answers.protocol, mine, Some(forward)) {
+        // Datagrams are moved from a backend that no longer serves; connections stay with it until they end.
+        let left = answers.protocol == protocol::UDP && !backend_alive(flow.backend, flow.epoch);
+        if !left && !state::closed(mine.0, forward.0) && !expired(flow::now(), answers.protocol, mine, Some(forward)) {
             return false;
         }
     }

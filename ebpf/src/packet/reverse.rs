@@ -29,12 +29,32 @@ pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<
     packet.tuple.direction = Tuple::<F::Address>::REPLY;
     if let Some(entry) = F::ct().get_ptr_mut(&packet.tuple)
         && flow::read(entry, select::tag(&packet.tuple), to)
+        && !is_over::<F>(packet, to)
     {
         flow::touch(entry, to, packet);
         count(Verdict::PacketReversed);
         return Decision::Send;
     }
     first::<F>(packet, to)
+}
+
+/// A SYN among the answers of a connection that is over answers another one: from the same port, straight to the
+/// backend, which no program noticed. A connection through the service would have replaced these entries.
+#[inline(always)]
+fn is_over<F: Network>(packet: &Packet<F::Address>, to: &Flow<F::Address>) -> bool {
+    packet.tuple.protocol == protocol::TCP && packet.kind & tcp::SYN != 0 && give_way::<F>(packet, to)
+}
+
+#[inline(never)]
+fn give_way<F: Network>(packet: &Packet<F::Address>, to: &Flow<F::Address>) -> bool {
+    let beginning = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::FORWARD);
+    // An entry that is alone has nobody left to answer.
+    if F::ct().get_ptr(&beginning).is_some_and(|entry| !state::closed(to.state, flow::state_of(entry).0)) {
+        return false;
+    }
+    let _ = F::ct().remove(&beginning);
+    let _ = F::ct().remove(&packet.tuple);
+    true
 }
 
 /// The first answer makes a flow an established one.

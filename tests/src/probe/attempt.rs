@@ -16,11 +16,14 @@ const PATIENCE: usize = 3;
 #[must_use]
 pub fn attempts(to: &[SocketAddr], count: usize, manner: &Manner) -> Vec<Attempt> {
     let (mut attempts, mut silent) = (Vec::new(), 0);
+    // Kept open: two frontends of one backend, asked from one port, would be one flow to the backend.
+    let mut sockets = Vec::new();
     for to in to.iter().cycle().take(count) {
         if !attempts.is_empty() {
             thread::sleep(manner.every());
         }
-        let attempt = attempt(*to, manner);
+        let (attempt, socket) = attempt(*to, manner);
+        sockets.extend(socket);
         silent = if attempt.outcome == Outcome::Silence { silent + 1 } else { 0 };
         attempts.push(attempt);
         if silent == PATIENCE {
@@ -30,20 +33,25 @@ pub fn attempts(to: &[SocketAddr], count: usize, manner: &Manner) -> Vec<Attempt
     attempts
 }
 
-/// Tries once.
+/// Tries once. The socket, if it is a UDP one, keeps its port for as long as the caller keeps it.
 #[must_use]
-pub fn attempt(to: SocketAddr, manner: &Manner) -> Attempt {
+pub fn attempt(to: SocketAddr, manner: &Manner) -> (Attempt, Option<UdpSocket>) {
     let start = Instant::now();
-    let result = match manner.protocol {
-        Protocol::Tcp => connect(to, manner).and_then(|connection| {
-            let greeting = read_greeting(&mut BufReader::new(&connection))?;
-            Ok(Outcome::Answered { greeting, peer: connection.peer_addr()? })
-        }),
-        Protocol::Udp | Protocol::UdpUnconnected => {
-            open(to, manner).and_then(|socket| exchange(&socket, to, manner.protocol))
-        }
+    let (result, socket) = match manner.protocol {
+        Protocol::Tcp => (greeted(to, manner), None),
+        Protocol::Udp | Protocol::UdpUnconnected => match open(to, manner) {
+            Ok(socket) => (exchange(&socket, to, manner.protocol), Some(socket)),
+            Err(error) => (Err(error), None),
+        },
     };
-    Attempt { to, outcome: outcome(result), milliseconds: start.elapsed().as_secs_f64() * 1e3 }
+    let attempt = Attempt { to, outcome: outcome(result), milliseconds: start.elapsed().as_secs_f64() * 1e3 };
+    (attempt, socket)
+}
+
+fn greeted(to: SocketAddr, manner: &Manner) -> io::Result<Outcome> {
+    let connection = connect(to, manner)?;
+    let greeting = read_greeting(&mut BufReader::new(&connection))?;
+    Ok(Outcome::Answered { greeting, peer: connection.peer_addr()? })
 }
 
 pub(super) fn connect(to: SocketAddr, manner: &Manner) -> io::Result<TcpStream> {

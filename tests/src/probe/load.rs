@@ -25,7 +25,7 @@ pub fn load(to: &[SocketAddr], workers: usize, manner: &Manner) -> io::Result<()
     let work = || {
         let mut attempts = Vec::new();
         for to in to.iter().cycle() {
-            attempts.push(attempt(*to, manner));
+            attempts.push(attempt(*to, manner).0);
             if ended.load(Ordering::Relaxed) {
                 break;
             }
