@@ -16,7 +16,7 @@ use millrace_tests::{
     node::Node,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const POD: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 41);
 const LATER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 42);
 
