@@ -78,6 +78,15 @@ impl Drop for Memory {
     }
 }
 
+/// Ends the writer, also when a connection went wrong.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Waits until every program that runs now has ended.
 fn grace() {
     // SAFETY: MEMBARRIER_CMD_GLOBAL (1) takes no pointers; the kernel waits for a full RCU grace period.
@@ -159,8 +168,9 @@ fn a_flipped_service_is_never_seen_torn() {
                 let (records, slots) = (records, slots);
                 flip(&cast, &records, &slots, &stop)
             });
+            let stop = Stop(&stop);
             let reads = read(&rig, &cast);
-            stop.store(true, Ordering::Relaxed);
+            drop(stop);
             (reads, writer.join().unwrap())
         });
         println!("{reads} connections, {flips} changes");
