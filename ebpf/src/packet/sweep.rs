@@ -66,12 +66,13 @@ extern "C" fn entry<F: Network>(
     }
     let opposite = flow::opposite(&known, key.protocol, key.direction ^ 1);
     let other = partner::<F>(key, &opposite);
+    // Where both entries of a flow share a bucket, the walk may still come by the one that was deleted with its fellow:
+    // only what is there counts.
     if !common::expired(walk.now, key.protocol, mine, other) {
-        walk.report.kept += 1;
+        walk.report.kept += F::ct().get_ptr(key).is_some() as u32;
         return 0;
     }
-    // The other entry goes with it. Where both share a bucket, the walk may still come by the one that was deleted with
-    // its fellow: only what was there to be deleted counts.
+    // The other entry goes with it.
     walk.report.expired += F::ct().remove(key).is_ok() as u32;
     if other.is_some() {
         walk.report.expired += F::ct().remove(&opposite).is_ok() as u32;
