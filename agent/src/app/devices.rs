@@ -20,9 +20,9 @@ use crate::{
     metrics::{MapLabel, Metrics},
 };
 
-/// How often flows that are over are looked for: often beside their shortest time to live, seldom beside the cost of
-/// a walk over a full table (some milliseconds).
-const SWEEP: Duration = Duration::from_secs(5);
+/// How often flows that are over are looked for. None is over before 30 s, and a walk takes 13 ns a bucket even over an
+/// empty table: 3.4 ms at the default size, in which its CPU serves no packets.
+const SWEEP: Duration = Duration::from_secs(15);
 
 pub(super) struct Devices {
     loaded: Loaded,
