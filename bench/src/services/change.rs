@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::node::Node;
-use crate::cluster::{absent_endpoints, slice};
+use crate::cluster::slice;
 
 /// How often the map is looked at: two cores serve the API server, the agent and this loop.
 const LOOK: Duration = Duration::from_micros(50);
@@ -18,14 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One figure per change: the slice of a service loses an endpoint, gets it back, and so on.
 pub(super) fn milliseconds(node: &Node, changes: u32) -> Result<Vec<f64>> {
     let i = node.services / 3;
+    let all: Vec<IpAddr> = node.endpoints_of(i).into_iter().map(Into::into).collect();
     let word = node.word_of(i)?;
     let mut took = Vec::new();
     for change in 0..changes {
-        let mut endpoints: Vec<IpAddr> = absent_endpoints(i).into_iter().map(Into::into).collect();
-        if change % 2 == 0 {
-            endpoints.pop();
-        }
-        let object = slice(i, &endpoints);
+        // One endpoint goes with the even changes and is back with the odd ones.
+        let object = slice(i, if change % 2 == 0 { &all[1..] } else { &all });
         let before = word.read()?;
         let start = Instant::now();
         node.api.apply(object);
@@ -39,5 +37,7 @@ pub(super) fn milliseconds(node: &Node, changes: u32) -> Result<Vec<f64>> {
         // Changes come one at a time here; what a burst costs is another question.
         sleep(Duration::from_millis(2));
     }
+    // The service may be one that clients call next.
+    node.api.apply(slice(i, &all));
     Ok(took)
 }

@@ -95,6 +95,11 @@ impl Node {
         endpoints().into_iter().map(|v4| if v6 { IpAddr::V6(twin(v4)) } else { v4.into() }).collect()
     }
 
+    /// IPv4 endpoints of service `i`.
+    pub(super) fn endpoints_of(&self, i: u32) -> Vec<Ipv4Addr> {
+        endpoints_of(self.services, i)
+    }
+
     /// One run of the client in its pod.
     pub(super) fn measure(&mut self, operation: Operation, targets: &[Target], rounds: u32) -> Result<Samples> {
         let operation = match operation {
@@ -173,6 +178,14 @@ fn measured(services: u32) -> Vec<(&'static str, u32)> {
     }
 }
 
+fn is_measured(services: u32, i: u32) -> bool {
+    measured(services).iter().any(|(_, measured)| *measured == i)
+}
+
+fn endpoints_of(services: u32, i: u32) -> Vec<Ipv4Addr> {
+    if is_measured(services, i) { endpoints() } else { cluster::absent_endpoints(i) }
+}
+
 fn endpoints() -> Vec<Ipv4Addr> {
     let [a, b, c, d] = SERVER.1.octets();
     (0..cluster::ENDPOINTS as u8).map(|k| Ipv4Addr::new(a, b, c, d + k)).collect()
@@ -224,10 +237,9 @@ fn api_server(network: &Network) -> Result<ApiServerDouble> {
 }
 
 fn fill(api: &ApiServerDouble, services: u32) {
-    let called: Vec<u32> = measured(services).into_iter().map(|(_, i)| i).collect();
     for i in 0..services {
-        let v4: Vec<Ipv4Addr> = if called.contains(&i) { endpoints() } else { cluster::absent_endpoints(i) };
-        api.apply(cluster::service(i, called.contains(&i)));
+        let v4 = endpoints_of(services, i);
+        api.apply(cluster::service(i, is_measured(services, i)));
         api.apply(cluster::slice(i, &v4.iter().map(|ip| IpAddr::V4(*ip)).collect::<Vec<_>>()));
         api.apply(cluster::slice(i, &v4.iter().map(|ip| IpAddr::V6(twin(*ip))).collect::<Vec<_>>()));
     }
