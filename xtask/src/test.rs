@@ -37,11 +37,8 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
             kernel::Choice::All
         }
     };
-    let mut machines = kernel::Machines::new();
-    for version in kernels.versions() {
-        let filter = arguments.filter.as_deref();
-        steps.step(&format!("tests under kernel {version}"), || kernel::test(&mut machines, version, filter))?;
-    }
+    let (versions, filter) = (kernels.versions(), arguments.filter.as_deref());
+    steps.step(&format!("tests under kernels {}", versions.join(" and ")), || kernel::test(&versions, filter))?;
     steps.print();
     Ok(())
 }

@@ -34,7 +34,7 @@ const BLOCKS: u32 = 200;
 /// New connections per family. Each reads a frontend, a record and a slot.
 const READS: u32 = 1_000_000;
 /// An emulated machine does not get so far, and need not.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(12);
 const LEAST: u32 = 50_000;
 
 /// A map's memory.

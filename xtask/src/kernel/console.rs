@@ -1,6 +1,10 @@
 //! What a virtual machine's console says, and the verdict: the tests passed only if each says so, and the machine
 //! says that it reached the end.
 
+use std::time::Duration;
+
+use super::times::Times;
+
 /// Words that open the lines of `init.sh`.
 pub(crate) const BEGIN: &str = "MILLRACE-MACHINE-BEGIN";
 pub(crate) const RESULT: &str = "MILLRACE-MACHINE-RESULT";
@@ -13,10 +17,13 @@ pub(crate) struct Console {
     passed: usize,
     failed: Vec<String>,
     ended: Option<bool>,
+    pub(crate) times: Times,
 }
 
 impl Console {
-    pub(crate) fn line(&mut self, line: &str) {
+    /// A line, and when it came.
+    pub(crate) fn line(&mut self, line: &str, at: Duration) {
+        self.times.line(line, at);
         // A kernel message may stand before the word on the same line.
         if after(line, BEGIN).is_some() {
             self.began = true;
@@ -63,7 +70,7 @@ mod tests {
 
     fn console(lines: &[&str]) -> Console {
         let mut console = Console::default();
-        lines.iter().for_each(|line| console.line(line));
+        lines.iter().for_each(|line| console.line(line, Duration::ZERO));
         console
     }
 

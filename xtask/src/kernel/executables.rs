@@ -13,6 +13,9 @@ use crate::{
 /// Test targets whose name begins so run under every kernel of the matrix.
 const PREFIX: &str = "kernel_";
 
+/// One more, whose name is a promise: the tables of packet flow are what millrace is for.
+const TABLES: &str = "tests/tests/conformance/main.rs";
+
 /// Programs that no test starts.
 const HOST_ONLY: [&str; 3] = ["xtask", "millrace-demo", "millrace-bench"];
 
@@ -39,7 +42,8 @@ fn parse(messages: &str) -> Result<Executables> {
         let Some(path) = message["executable"].as_str().map(PathBuf::from) else { continue };
         let target = &message["target"];
         let name = target["name"].as_str().unwrap_or_default();
-        if target["kind"][0] == "test" && name.starts_with(PREFIX) {
+        let source = target["src_path"].as_str().unwrap_or_default();
+        if target["kind"][0] == "test" && (name.starts_with(PREFIX) || source.ends_with(TABLES)) {
             found.tests.push((name.to_owned(), path));
         } else if target["kind"][0] == "bin" && message["profile"]["test"] == false && !HOST_ONLY.contains(&name) {
             found.programs.push(path);
@@ -56,14 +60,16 @@ mod tests {
     fn tests_for_the_matrix_are_told_from_others_and_from_the_programs_they_start() {
         let messages = [
             r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"kernel_boot"},"profile":{"test":true},"executable":"/t/kernel_boot-1"}"#,
-            r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"conformance"},"profile":{"test":true},"executable":"/t/conformance-1"}"#,
+            r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"conformance","src_path":"/w/agent/tests/conformance.rs"},"profile":{"test":true},"executable":"/t/conformance-1"}"#,
+            r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"conformance","src_path":"/w/tests/tests/conformance/main.rs"},"profile":{"test":true},"executable":"/t/conformance-2"}"#,
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"millrace-agent"},"profile":{"test":false},"executable":"/t/millrace-agent"}"#,
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"millrace-agent"},"profile":{"test":true},"executable":"/t/millrace_agent-1"}"#,
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"xtask"},"profile":{"test":false},"executable":"/t/xtask"}"#,
             r#"{"reason":"build-finished","success":true}"#,
         ];
         let found = parse(&messages.join("\n")).expect("cargo's messages");
-        assert_eq!(found.tests, [("kernel_boot".to_owned(), PathBuf::from("/t/kernel_boot-1"))]);
+        let expected = [("kernel_boot", "/t/kernel_boot-1"), ("conformance", "/t/conformance-2")];
+        assert_eq!(found.tests, expected.map(|(name, path)| (name.to_owned(), PathBuf::from(path))));
         assert_eq!(found.programs, [PathBuf::from("/t/millrace-agent")]);
     }
 }

@@ -8,14 +8,13 @@ mod initramfs;
 mod libraries;
 mod modules;
 mod package;
+mod times;
 
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr, thread};
 
 use anyhow::{Result, bail};
 
 use crate::workspace;
-
-pub(crate) use guest::Machines;
 
 /// Which kernels: Amazon Linux 2023's and Debian 12's series, and the long-term series after it.
 const VERSIONS: [&str; 2] = ["6.1", "6.12"];
@@ -47,15 +46,37 @@ impl FromStr for Choice {
     }
 }
 
-/// Boots one kernel, runs the tests in it, and fails unless every one of them says that it passed.
-pub(crate) fn test(machines: &mut Machines, version: &str, filter: Option<&str>) -> Result<()> {
-    let directory = workspace::target().join("vm").join(version);
+/// A machine that is ready to be booted.
+struct Prepared {
+    version: &'static str,
+    kernel: package::Kernel,
+    archive: PathBuf,
+    log: PathBuf,
+}
+
+/// Boots the kernels side by side, runs the tests in each, and fails unless every one of them says that it passed. One
+/// kernel's failure hides nothing of another's.
+pub(crate) fn test(versions: &[&'static str], filter: Option<&str>) -> Result<()> {
     let executables = executables::build()?;
     if executables.tests.is_empty() {
         bail!("no test of tests/tests/ begins with kernel_: nothing would be tested");
     }
-    let kernel = package::unpacked(version, &directory)?;
-    let archive = initramfs::build(&kernel, &executables, filter, &directory)?;
-    let log = directory.join("console.log");
-    machines.boot(&kernel, &archive, executables.tests.len(), &log)
+    let mut machines = Vec::new();
+    for version in versions {
+        let directory = workspace::target().join("vm").join(version);
+        let kernel = package::unpacked(version, &directory)?;
+        let archive = initramfs::build(&kernel, &executables, filter, &directory)?;
+        machines.push(Prepared { version, kernel, archive, log: directory.join("console.log") });
+    }
+    let expected = executables.tests.len();
+    let failed: Vec<String> = thread::scope(|scope| {
+        let boot = |machine: &Prepared| {
+            guest::boot(machine.version, &machine.kernel, &machine.archive, expected, &machine.log)
+        };
+        let running: Vec<_> = machines.iter().map(|machine| scope.spawn(move || boot(machine))).collect();
+        let ended =
+            running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        ended.filter_map(|result| result.err().map(|error| format!("{error:#}"))).collect()
+    });
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
 }
