@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::{StreamExt, future::pending, stream};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{Response, StatusCode, body::Frame, body::Incoming, header};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
 use tokio::time::sleep;
 
 use super::{
@@ -39,7 +40,7 @@ pub(super) async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming
     Ok(match (Selector::of(&request), request.verb) {
         (Err(problem), _) => status(400, &problem),
         (Ok(_), Verb::List) => match list(&shared, &request) {
-            Ok(list) => json_body(whole(&list)),
+            Ok(list) => json_body(whole(list)),
             Err(_) => gone("the provided continue parameter is too old"),
         },
         (Ok(selector), Verb::Watch) => match request.parameter("resourceVersion").parse() {
@@ -59,27 +60,40 @@ fn take_fault(shared: &Shared, request: &Request) -> Option<Fault> {
     Some(rule.fault)
 }
 
+/// As the real server writes a list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List {
+    kind: String,
+    api_version: &'static str,
+    metadata: Value,
+    items: Vec<Box<RawValue>>,
+}
+
 /// A page of the collection. All pages of a list are of the version of the first one.
-fn list(shared: &Shared, request: &Request) -> io::Result<Value> {
+fn list(shared: &Shared, request: &Request) -> io::Result<String> {
     let selector = Selector::of(request).map_err(io::Error::other)?;
     let mut state = shared.state();
     let store = &mut state.store;
-    let mut place = match request.parameter("continue") {
+    let Place { version, objects, next } = match request.parameter("continue") {
         "" => {
-            let rest = store.list(request.kind).filter(|object| selector.matches(object)).cloned().collect();
-            Place { version: store.version(), rest }
+            let objects =
+                store.list(request.kind).filter(|object| selector.matches(&object.metadata)).cloned().collect();
+            Place { version: store.version(), objects, next: 0 }
         }
         token => store.place(token).map_err(|_| io::Error::other("the place is gone"))?,
     };
     let limit = request.parameter("limit").parse().unwrap_or(usize::MAX);
-    let rest = if place.rest.len() > limit { place.rest.split_off(limit) } else { Vec::new() };
-    let mut metadata = json!({"resourceVersion": place.version.to_string()});
-    if !rest.is_empty() {
-        metadata["remainingItemCount"] = json!(rest.len());
-        metadata["continue"] = json!(store.keep(Place { version: place.version, rest }));
+    let end = next.saturating_add(limit).min(objects.len());
+    let items = objects[next..end].iter().map(|object| object.text.clone()).collect();
+    let mut metadata = json!({"resourceVersion": version.to_string()});
+    if end < objects.len() {
+        metadata["remainingItemCount"] = json!(objects.len() - end);
+        metadata["continue"] = json!(store.keep(Place { version, objects, next: end }));
     }
     let kind = format!("{}List", request.kind.name());
-    Ok(json!({"kind": kind, "apiVersion": request.kind.api_version(), "metadata": metadata, "items": place.rest}))
+    let list = List { kind, api_version: request.kind.api_version(), metadata, items };
+    serde_json::to_string(&list).map_err(io::Error::other)
 }
 
 fn json_body(body: Body) -> Response<Body> {
@@ -88,13 +102,12 @@ fn json_body(body: Body) -> Response<Body> {
     response
 }
 
-fn whole(value: &Value) -> Body {
-    Full::from(value.to_string()).map_err(infallible).boxed_unsync()
+fn whole(text: String) -> Body {
+    Full::from(text).map_err(infallible).boxed_unsync()
 }
 
 /// With the length of all of it announced.
-fn half(value: &Value) -> Response<Body> {
-    let text = value.to_string();
+fn half(text: &str) -> Response<Body> {
     let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
     let parts = stream::iter([Ok(Frame::data(half)), Err(io::Error::other("told to cut the connection"))]);
     // One at a time, so that the first has left before the second ends the connection.
@@ -123,7 +136,7 @@ fn status(code: u16, message: &str) -> Response<Body> {
         503 => "ServiceUnavailable",
         _ => "InternalError",
     };
-    let mut response = json_body(whole(&status_object(code, reason, message)));
+    let mut response = json_body(whole(status_object(code, reason, message).to_string()));
     *response.status_mut() = StatusCode::from_u16(code).expect("faults carry status codes");
     response
 }

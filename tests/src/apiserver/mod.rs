@@ -155,7 +155,7 @@ impl ApiServerDouble {
     /// All objects of a kind, in order.
     #[must_use]
     pub fn objects(&self, kind: Kind) -> Vec<Value> {
-        self.shared.state().store.list(kind).cloned().collect()
+        self.shared.state().store.list(kind).map(|object| object.value()).collect()
     }
 }
 

@@ -35,8 +35,7 @@ impl Selector {
         Ok(Self { labels, name })
     }
 
-    pub(super) fn matches(&self, object: &Value) -> bool {
-        let metadata = &object["metadata"];
+    pub(super) fn matches(&self, metadata: &Value) -> bool {
         self.name.as_ref().is_none_or(|name| metadata["name"] == name.as_str())
             && self.labels.iter().all(|requirement| requirement.is_met(&metadata["labels"]))
     }
@@ -74,7 +73,7 @@ mod tests {
 
     #[test]
     fn labels_are_asked_for_by_presence_and_by_value() {
-        let object = json!({"metadata": {"name": "a", "labels": {"app": "cart", "empty": ""}}});
+        let metadata = json!({"name": "a", "labels": {"app": "cart", "empty": ""}});
         for (labels, matches) in [
             ("", true),
             ("app", true),
@@ -88,7 +87,7 @@ mod tests {
         ] {
             let query = [("labelSelector".to_owned(), labels.to_owned())].into();
             let request = Request { kind: super::super::Kind::Service, verb: super::super::Verb::List, query };
-            assert_eq!(Selector::of(&request).unwrap().matches(&object), matches, "{labels}");
+            assert_eq!(Selector::of(&request).unwrap().matches(&metadata), matches, "{labels}");
         }
     }
 }

@@ -1,45 +1,82 @@
 //! The objects, their versions, and what happened to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 
 use super::{request::Kind, selector::Selector};
 
 #[derive(Default)]
 pub(super) struct Store {
     version: u64,
-    objects: BTreeMap<(Kind, String), Value>,
+    objects: BTreeMap<(Kind, String), Arc<Object>>,
+    /// In the order of their versions.
     events: Vec<Event>,
     /// Watches from before this version are refused.
     oldest: u64,
-    /// What is left of lists that were begun, by their `continue` token.
+    /// Where lists were interrupted, by their `continue` token.
     places: HashMap<String, Place>,
+}
+
+/// As it is sent, with the part that selectors ask about. A cluster of a million endpoints fits into memory as text, not
+/// as a tree of values.
+pub(super) struct Object {
+    pub(super) metadata: Value,
+    pub(super) text: Box<RawValue>,
 }
 
 struct Event {
     version: u64,
     kind: Kind,
-    before: Option<Value>,
-    after: Option<Value>,
+    before: Option<Arc<Object>>,
+    after: Option<Arc<Object>>,
 }
 
+/// A list that was begun: all pages share its objects.
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) version: u64,
-    pub(super) rest: Vec<Value>,
+    pub(super) objects: Arc<[Arc<Object>]>,
+    /// The first one of the next page.
+    pub(super) next: usize,
+}
+
+/// What a watch sends.
+#[derive(Serialize)]
+pub(super) struct Seen {
+    #[serde(rename = "type")]
+    what: &'static str,
+    object: Box<RawValue>,
 }
 
 /// The version, or the place in a list, is no longer kept.
 #[derive(Debug)]
 pub(super) struct Gone;
 
+impl Object {
+    fn new(value: &Value) -> Self {
+        Self { metadata: value["metadata"].clone(), text: raw(value) }
+    }
+
+    pub(super) fn value(&self) -> Value {
+        serde_json::from_str(self.text.get()).expect("it was written as JSON")
+    }
+}
+
 impl Store {
     pub(super) fn apply(&mut self, kind: Kind, mut object: Value) -> u64 {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let before = self.objects.insert((kind, name(&object)), object.clone());
-        self.events.push(Event { version: self.version, kind, before, after: Some(object) });
+        let after = Arc::new(Object::new(&object));
+        let before = self.objects.insert((kind, name(&object)), Arc::clone(&after));
+        self.events.push(Event { version: self.version, kind, before, after: Some(after) });
         self.version
     }
 
@@ -61,8 +98,11 @@ impl Store {
         self.version
     }
 
-    pub(super) fn list(&self, kind: Kind) -> impl Iterator<Item = &Value> {
-        self.objects.iter().filter(move |((of, _), _)| *of == kind).map(|(_, object)| object)
+    pub(super) fn list(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
+        self.objects
+            .range((kind, String::new())..)
+            .take_while(move |((of, _), _)| *of == kind)
+            .map(|(_, object)| object)
     }
 
     /// Keeps a place for the rest of a list.
@@ -78,27 +118,34 @@ impl Store {
 
     /// What a watch with this selector sees of what came after `version`: an object that begins to match is added, one
     /// that ceases to is deleted.
-    pub(super) fn events(&self, kind: Kind, version: u64, selector: &Selector) -> Result<Vec<Value>, Gone> {
+    pub(super) fn events(&self, kind: Kind, version: u64, selector: &Selector) -> Result<Vec<Seen>, Gone> {
         if version < self.oldest {
             return Err(Gone);
         }
-        let later = self.events.iter().filter(|event| event.kind == kind && event.version > version);
-        Ok(later
+        let later = self.events.partition_point(|event| event.version <= version);
+        let of_kind = self.events[later..].iter().filter(|event| event.kind == kind);
+        Ok(of_kind
             .filter_map(|event| {
-                let before = event.before.as_ref().filter(|object| selector.matches(object));
-                let after = event.after.as_ref().filter(|object| selector.matches(object));
+                let before = event.before.as_ref().filter(|object| selector.matches(&object.metadata));
+                let after = event.after.as_ref().filter(|object| selector.matches(&object.metadata));
                 let (what, object) = match (before, after) {
                     (None, None) => return None,
-                    (None, Some(after)) => ("ADDED", after),
-                    (Some(_), Some(after)) => ("MODIFIED", after),
-                    (Some(before), None) => ("DELETED", before),
+                    (None, Some(after)) => ("ADDED", after.text.clone()),
+                    (Some(_), Some(after)) => ("MODIFIED", after.text.clone()),
+                    (Some(before), None) => {
+                        let mut object = before.value();
+                        object["metadata"]["resourceVersion"] = json!(event.version.to_string());
+                        ("DELETED", raw(&object))
+                    }
                 };
-                let mut object = object.clone();
-                object["metadata"]["resourceVersion"] = json!(event.version.to_string());
-                Some(json!({"type": what, "object": object}))
+                Some(Seen { what, object })
             })
             .collect())
     }
+}
+
+fn raw(value: &Value) -> Box<RawValue> {
+    to_raw_value(value).expect("a JSON value can be written as JSON")
 }
 
 /// With the namespace before it, if there is one.

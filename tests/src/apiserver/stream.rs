@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -109,8 +110,10 @@ impl Watch {
         self.line(&json!({"type": "ERROR", "object": status_object(code, reason, message)})).await
     }
 
-    async fn line(&mut self, event: &Value) -> Result<(), Gone> {
-        self.send(Ok(Bytes::from(format!("{event}\n")))).await
+    async fn line(&mut self, event: &impl Serialize) -> Result<(), Gone> {
+        let mut line = serde_json::to_vec(event).expect("events can be written as JSON");
+        line.push(b'\n');
+        self.send(Ok(line.into())).await
     }
 
     async fn send(&mut self, bytes: io::Result<Bytes>) -> Result<(), Gone> {
