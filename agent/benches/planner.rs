@@ -19,7 +19,8 @@ use millrace_agent::{
     diff::{Planner, Sizes},
     lb::{Balancer, NodeInfo},
     model::{
-        Endpoint, EndpointSlice, Hints, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort,
+        Endpoint, EndpointSlice, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort,
+        Topology,
     },
     watch::Change,
 };
@@ -139,11 +140,14 @@ fn service(at: u32) -> Service {
 fn slice(at: u32, scaled_down: bool) -> EndpointSlice {
     let endpoint = |n: u32| Endpoint {
         address: Ipv4Addr::from(0x0b00_0000 + at * ENDPOINTS + n).into(),
-        node: Some(format!("node-{}", (at + n) % 1_000).into()),
         ready: true,
         serving: true,
         terminating: false,
-        hints: Some(Arc::new(Hints { zones: [["a", "b", "c"][n as usize % 3].into()].into(), nodes: Box::default() })),
+        topology: Some(Arc::new(Topology {
+            node: Some(format!("node-{}", (at + n) % 1_000).into()),
+            zones: [["a", "b", "c"][n as usize % 3].into()].into(),
+            nodes: Box::default(),
+        })),
     };
     EndpointSlice {
         key: SliceKey::new("bench", &format!("s{at}-x")),

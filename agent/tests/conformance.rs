@@ -16,7 +16,7 @@ use std::{
 
 use millrace_agent::{
     lb::{Candidate, Categories, NodeInfo, Policies, categorize},
-    model::{Endpoint, Hints},
+    model::{Endpoint, Topology},
 };
 use serde::Deserialize;
 
@@ -127,11 +127,14 @@ fn choose(case: &Case) -> Expect {
     let endpoints: Vec<Endpoint> = (case.endpoints.iter())
         .map(|endpoint| Endpoint {
             address: endpoint.a,
-            node: endpoint.node.as_deref().map(Arc::from),
             ready: endpoint.ready.unwrap_or(true),
             serving: endpoint.serving.unwrap_or(true),
             terminating: endpoint.terminating.unwrap_or(false),
-            hints: Some(Arc::new(Hints { zones: boxed(&endpoint.zones), nodes: boxed(&endpoint.nodes) })),
+            topology: Some(Arc::new(Topology {
+                node: endpoint.node.as_deref().map(Into::into),
+                zones: boxed(&endpoint.zones),
+                nodes: boxed(&endpoint.nodes),
+            })),
         })
         .collect();
     let candidates: Vec<Candidate<'_>> = (endpoints.iter())
@@ -148,6 +151,6 @@ fn choose(case: &Case) -> Expect {
         reachable: case.service.reachable,
     };
     let Categories { cluster, local, any } = categorize(&node, policies, &candidates);
-    let addresses = |set: Option<BTreeSet<SocketAddr>>| set.map(|set| set.iter().map(SocketAddr::ip).collect());
+    let addresses = |set: Option<Vec<SocketAddr>>| set.map(|set| set.iter().map(SocketAddr::ip).collect());
     Expect { cluster: addresses(cluster), local: addresses(local), any }
 }

@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use millrace_agent::{
     lb::{Balancer, Decision, Frontend, NodeInfo, Set},
     model::{
-        Endpoint, EndpointSlice, Hints, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort,
+        Endpoint, EndpointSlice, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort,
+        Topology,
     },
     watch::Change,
 };
@@ -38,11 +39,10 @@ fn put(service: Service) -> Change {
 fn endpoint(ip: &str) -> Endpoint {
     Endpoint {
         address: ip.parse().expect("an address"),
-        node: None,
         ready: true,
         serving: true,
         terminating: false,
-        hints: None,
+        topology: None,
     }
 }
 
@@ -197,18 +197,21 @@ fn source_ranges_guard_only_the_family_that_they_are_of() {
 }
 
 #[test]
-fn names_of_nodes_and_zones_are_kept_once() {
+fn names_of_nodes_and_zones_and_ports_are_kept_once() {
     let mut node = Node::default();
     let somewhere = || Endpoint {
-        node: Some("n7".into()),
-        hints: Some(Arc::new(Hints { zones: ["a".into()].into(), ..Hints::default() })),
+        topology: Some(Arc::new(Topology {
+            node: Some("n7".into()),
+            zones: ["a".into()].into(),
+            ..Topology::default()
+        })),
         ..endpoint("10.0.0.1")
     };
     node.decide(put_slice(slice("a", "x", vec![somewhere()])));
     node.decide(put_slice(slice("b", "y", vec![somewhere()])));
     let held = |service| {
-        let endpoint = &node.index.slices(&key(service))[0].endpoints[0];
-        (endpoint.node.as_ref().map(|name| name.as_ptr()), endpoint.zones().as_ptr())
+        let slice = &node.index.slices(&key(service))[0];
+        (slice.endpoints[0].topology.as_ref().map(Arc::as_ptr), slice.ports.as_ptr())
     };
     assert_eq!(held("a"), held("b"));
     assert_eq!(BTreeSet::from([held("a"), held("b")]).len(), 1);

@@ -328,6 +328,8 @@ fn any_port() -> impl Strategy<Value = WantedPort> {
             let mut port = port(service, &cluster);
             port.local = local.map_or(Set::Unused, |local| set(service, &local));
             port.serving.extend(endpoints(service, &serving));
+            port.serving.sort_unstable();
+            port.serving.dedup();
             port.frontends.insert(frontend(service + 100), kind);
             port.attributes = Attributes::new(flags, 0);
             if renamed {

@@ -12,11 +12,22 @@ pub(super) const NOBODY: u32 = u32::MAX;
 /// One id. The address is packed: there is one of these for every endpoint of the cluster.
 #[derive(Clone, Copy, Debug)]
 struct Backend {
-    /// As BACKENDS holds it.
-    state: BackendState,
+    /// As BACKENDS holds it, in two parts.
+    epoch: u32,
+    serving: bool,
     owner: u32,
     ip: IpAddr,
     port: u16,
+}
+
+impl Backend {
+    const fn state(&self) -> BackendState {
+        BackendState::new(self.epoch, self.serving)
+    }
+
+    const fn set_state(&mut self, state: BackendState) {
+        (self.epoch, self.serving) = (state.epoch(), state.serving());
+    }
 }
 
 /// All ids that were ever used. An id that is used again gets the next epoch, so that a flow or an affinity entry that
@@ -52,7 +63,7 @@ impl Backends {
         let backend = &mut self.table[id as usize];
         (backend.owner, backend.ip, backend.port) = (owner, address.ip(), address.port());
         // Epoch 0 marks an empty entry.
-        Some((id, BackendState::new(backend.state.epoch().wrapping_add(1).max(1), true)))
+        Some((id, BackendState::new(backend.epoch.wrapping_add(1).max(1), true)))
     }
 
     /// Gives back an id whose state was never stored.
@@ -65,8 +76,8 @@ impl Backends {
     /// read it from a slot.
     pub(super) fn stored(&mut self, id: u32, state: BackendState, ticket: Ticket) {
         let Some(backend) = self.table.get_mut(id as usize) else { return };
-        let served = backend.state.serving();
-        backend.state = state;
+        let served = backend.serving;
+        backend.set_state(state);
         if served && !state.serving() {
             backend.owner = NOBODY;
             self.graves.bury(ticket, id);
@@ -92,7 +103,7 @@ impl Backends {
     }
 
     pub(super) fn state(&self, id: u32) -> BackendState {
-        self.table.get(id as usize).map_or(BackendState::default(), |backend| backend.state)
+        self.table.get(id as usize).map_or(BackendState::default(), Backend::state)
     }
 
     /// Index of the record that the id belongs to, or [`NOBODY`].
@@ -110,7 +121,7 @@ impl Backends {
         while (self.table.len() as u32) <= id {
             self.push_unused();
         }
-        self.table[id as usize].state = state;
+        self.table[id as usize].set_state(state);
     }
 
     /// After a restart: a set of the record `owner` holds the id. False when the id is no such, or another's.
@@ -135,7 +146,7 @@ impl Backends {
     pub(super) fn free_the_rest(&mut self) -> Vec<u32> {
         let mut orphans = Vec::new();
         for (id, backend) in (0u32..).zip(&self.table) {
-            match (backend.owner, backend.state.serving()) {
+            match (backend.owner, backend.serving) {
                 (NOBODY, true) => orphans.push(id),
                 (NOBODY, false) => self.free.push(id),
                 _ => {}
@@ -148,6 +159,6 @@ impl Backends {
 
     fn push_unused(&mut self) {
         let ip = IpAddr::from([0, 0, 0, 0]);
-        self.table.push(Backend { state: BackendState::default(), owner: NOBODY, ip, port: 0 });
+        self.table.push(Backend { epoch: 0, serving: false, owner: NOBODY, ip, port: 0 });
     }
 }

@@ -10,10 +10,9 @@
 //! insert follows a delete without a grace period between them: where an earlier plan has deleted and no grace period
 //! has passed since, the inserts of step 2 move to step 4.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::IpAddr,
-};
+use std::net::IpAddr;
+
+use foldhash::{HashMap, HashSet};
 
 use super::{
     NoRoom, Op, Plan, Refusal, Step,

@@ -3,12 +3,9 @@
 mod frontends;
 mod leaving;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
+use foldhash::HashMap;
 use ipnet::IpNet;
 use millrace_common::{
     backend::BackendState,
@@ -116,9 +113,9 @@ impl Mirror {
             sizes,
             records: Vec::new(),
             free_indices: Vec::new(),
-            by_service: HashMap::new(),
-            frontends: HashMap::new(),
-            addresses: HashMap::new(),
+            by_service: HashMap::default(),
+            frontends: HashMap::default(),
+            addresses: HashMap::default(),
             entries: PerFamily::default(),
             deleted: PerFamily::default(),
             arenas: PerFamily::new(Arena::new(sizes.slots), Arena::new(sizes.slots)),

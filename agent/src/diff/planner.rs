@@ -1,10 +1,8 @@
 //! Wanted services in, operations out; keeps the mirror of the maps.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    ops::Bound,
-};
+use std::{collections::BTreeSet, ops::Bound};
 
+use foldhash::HashSet;
 use ipnet::IpNet;
 
 use super::{

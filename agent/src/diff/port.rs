@@ -7,7 +7,7 @@
 //! 4. the attributes, which choose between the words; then words that fall out of use;
 //! 5. the states of backends that serve no more: no set holds them any longer.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use millrace_common::{
     backend::BackendState,
@@ -116,14 +116,14 @@ fn assign_ids(
     wanted: &WantedPort,
     ops: &mut Vec<Op>,
 ) -> Result<(Vec<Member>, Vec<u32>), NoRoom> {
-    let empty = BTreeSet::new();
-    let (cluster, local) = (members_of(&wanted.cluster).unwrap_or(&empty), members_of(&wanted.local).unwrap_or(&empty));
+    let (cluster, local) = (members_of(&wanted.cluster), members_of(&wanted.local));
     let is_wanted =
-        |address: &SocketAddr| wanted.serving.contains(address) || cluster.contains(address) || local.contains(address);
+        |address: &SocketAddr| [&wanted.serving, cluster, local].iter().any(|set| set.binary_search(address).is_ok());
     let (mut members, gone): (Vec<Member>, Vec<Member>) =
         mirror.members(index).into_iter().partition(|member| is_wanted(&member.address));
     let known = members.len();
-    for &address in cluster.union(local) {
+    let only_local = local.iter().filter(|address| cluster.binary_search(address).is_err());
+    for &address in cluster.iter().chain(only_local) {
         if find(&members[..known], &address).is_some() {
             continue;
         }
@@ -135,16 +135,18 @@ fn assign_ids(
         ops.push(Op::StoreBackend { id, state });
         members.push(Member { address, id });
     }
-    if members.len() > known && known > 0 {
-        members.sort_unstable();
+    members.sort_unstable();
+    if let Some(record) = mirror.record_mut(index) {
+        // As many as there will be, and no room for more.
+        record.members.reserve_exact(members.len() - known);
     }
     Ok((members, gone.into_iter().map(|member| member.id).collect()))
 }
 
-fn members_of(set: &Set) -> Option<&BTreeSet<SocketAddr>> {
+fn members_of(set: &Set) -> &[SocketAddr] {
     match set {
-        Set::Endpoints(endpoints) => Some(endpoints),
-        Set::Unused | Set::Reject | Set::Drop => None,
+        Set::Endpoints(endpoints) => endpoints,
+        Set::Unused | Set::Reject | Set::Drop => &[],
     }
 }
 

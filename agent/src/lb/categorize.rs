@@ -46,9 +46,9 @@ pub struct Candidate<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Categories {
     /// For traffic under policy Cluster.
-    pub cluster: Option<BTreeSet<SocketAddr>>,
+    pub cluster: Option<Vec<SocketAddr>>,
     /// For traffic under policy Local.
-    pub local: Option<BTreeSet<SocketAddr>>,
+    pub local: Option<Vec<SocketAddr>>,
     /// Some endpoint is usable somewhere in the cluster, reachable from here or not. With none, traffic is rejected;
     /// with some and an empty set, it is dropped.
     pub any: bool,
@@ -70,7 +70,7 @@ pub struct Categories {
 #[must_use]
 pub fn categorize(node: &NodeInfo, policies: Policies, endpoints: &[Candidate<'_>]) -> Categories {
     let Policies { internal_local, external_local, reachable } = policies;
-    let is_local = |candidate: &Candidate<'_>| candidate.endpoint.node.as_deref() == Some(&*node.name);
+    let is_local = |candidate: &Candidate<'_>| candidate.endpoint.node() == Some(&*node.name);
     let cluster = (!internal_local || reachable).then(|| {
         let hints = Hints::of(node, endpoints);
         ready_or_draining(endpoints, |candidate| hints.allow(node, candidate), |_| true)
@@ -90,9 +90,12 @@ fn ready_or_draining(
     endpoints: &[Candidate<'_>],
     allow_ready: impl Fn(&Candidate<'_>) -> bool,
     allow_draining: impl Fn(&Candidate<'_>) -> bool,
-) -> BTreeSet<SocketAddr> {
-    let addresses = |keep: &dyn Fn(&Candidate<'_>) -> bool| -> BTreeSet<SocketAddr> {
-        endpoints.iter().filter(|candidate| keep(candidate)).map(|candidate| candidate.address).collect()
+) -> Vec<SocketAddr> {
+    let addresses = |keep: &dyn Fn(&Candidate<'_>) -> bool| {
+        let mut addresses = Vec::with_capacity(endpoints.len());
+        addresses.extend(endpoints.iter().filter(|candidate| keep(candidate)).map(|candidate| candidate.address));
+        addresses.sort_unstable();
+        addresses
     };
     let ready = addresses(&|candidate| candidate.endpoint.ready && allow_ready(candidate));
     if !ready.is_empty() {

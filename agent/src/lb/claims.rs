@@ -1,6 +1,8 @@
 //! Who holds a frontend that several Services name: the older one, whatever the order of arrival.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use foldhash::HashMap;
 
 use super::Frontend;
 use crate::model::ServiceKey;

@@ -1,6 +1,6 @@
 //! Who owns a service record: a name that survives restarts in the map NAMES.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use super::Family;
 use crate::model::{Protocol, ServiceKey};
@@ -10,7 +10,7 @@ use crate::model::{Protocol, ServiceKey};
 pub struct PortName {
     pub service: ServiceKey,
     /// The port's name, or its number where it has none.
-    pub port: Box<str>,
+    pub port: Arc<str>,
     pub protocol: Protocol,
     pub family: Family,
 }

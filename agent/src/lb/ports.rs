@@ -1,7 +1,7 @@
 //! A Service and its slices become one wanted record per port and family.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
 };
 
@@ -18,7 +18,7 @@ use crate::model::{EndpointSlice, Policy, Service, ServicePort};
 #[must_use]
 pub fn wanted(node: &NodeInfo, service: &Service, slices: &[EndpointSlice]) -> Vec<WantedPort> {
     let mut ports = Vec::with_capacity(service.ports.len());
-    for port in &service.ports {
+    for port in &*service.ports {
         for family in [Family::V4, Family::V6] {
             let frontends = frontends(node, service, port, family);
             if !frontends.is_empty() {
@@ -66,7 +66,7 @@ fn wanted_port(
     };
     let candidates = candidates(node, port, family, slices);
     let categories = categorize(node, policies, &candidates);
-    let set = |members: Option<BTreeSet<SocketAddr>>| match members {
+    let set = |members: Option<Vec<SocketAddr>>| match members {
         None => Set::Unused,
         Some(_) if !categories.any => Set::Reject,
         Some(members) if members.is_empty() => Set::Drop,
@@ -94,7 +94,7 @@ fn candidates<'a>(
 ) -> Vec<Candidate<'a>> {
     let mut candidates = Vec::new();
     for slice in slices {
-        for matching in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
+        for matching in slice.ports.iter().filter(|p| *p.name == *port.name && p.protocol == port.protocol) {
             let of_family = slice.endpoints.iter().filter(|endpoint| Family::of(endpoint.address) == family);
             candidates.extend(
                 of_family
@@ -103,7 +103,7 @@ fn candidates<'a>(
         }
     }
     candidates.sort_by_key(|Candidate { address, endpoint }| {
-        let local = endpoint.node.as_deref() == Some(&*node.name);
+        let local = endpoint.node() == Some(&*node.name);
         (*address, endpoint.terminating, !endpoint.ready, !endpoint.serving, !local)
     });
     candidates.dedup_by_key(|candidate| candidate.address);

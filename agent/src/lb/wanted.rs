@@ -1,7 +1,7 @@
 //! What one service port, in one family, should look like in the maps: without indices, ids or blocks.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -67,8 +67,8 @@ pub enum Set {
     Reject,
     /// Endpoints exist, none that this policy may use: silence.
     Drop,
-    /// Never empty.
-    Endpoints(BTreeSet<SocketAddr>),
+    /// Sorted, each once; never empty.
+    Endpoints(Vec<SocketAddr>),
 }
 
 /// The wanted state of one service record and its frontends.
@@ -78,7 +78,7 @@ pub struct WantedPort {
     pub frontends: BTreeMap<Frontend, FrontendKind>,
     pub cluster: Set,
     pub local: Set,
-    /// Every endpoint that still serves, in a set or not: flows to it are left where they are.
-    pub serving: BTreeSet<SocketAddr>,
+    /// Every endpoint that still serves, in a set or not: flows to it are left where they are. Sorted, each once.
+    pub serving: Vec<SocketAddr>,
     pub attributes: Attributes,
 }

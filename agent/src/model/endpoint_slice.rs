@@ -6,23 +6,20 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::{Protocol, ServiceKey};
 
-/// Namespace and name of the slice.
+/// Namespace and name of the slice, as in `shop/cart-x7k2p`: one shared text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SliceKey {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-}
+pub struct SliceKey(Arc<str>);
 
 impl SliceKey {
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self([namespace, "/", name].concat().into())
     }
 }
 
 impl fmt::Display for SliceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        f.write_str(&self.0)
     }
 }
 
@@ -39,18 +36,19 @@ pub struct SlicePort {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     pub address: IpAddr,
-    /// `nodeName`
-    pub node: Option<Arc<str>>,
     pub ready: bool,
     pub serving: bool,
     pub terminating: bool,
-    /// `None`: has no hint at all. Shared by all endpoints with the same ones.
-    pub hints: Option<Arc<Hints>>,
+    /// `None`: nothing is known of it. Shared by all endpoints of which the same is known: there are many times more
+    /// endpoints in a cluster than anything else.
+    pub topology: Option<Arc<Topology>>,
 }
 
-/// Where an endpoint should be used from.
+/// Where an endpoint is, and where it should be used from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Hints {
+pub struct Topology {
+    /// `nodeName`
+    pub node: Option<Box<str>>,
     /// `hints.forZones`
     pub zones: Box<[Box<str>]>,
     /// `hints.forNodes`
@@ -58,16 +56,22 @@ pub struct Hints {
 }
 
 impl Endpoint {
+    /// The node that it runs on.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        self.topology.as_ref()?.node.as_deref()
+    }
+
     /// The zones that it is hinted for.
     #[must_use]
     pub fn zones(&self) -> &[Box<str>] {
-        self.hints.as_ref().map_or(&[], |hints| &hints.zones)
+        self.topology.as_ref().map_or(&[], |topology| &topology.zones)
     }
 
     /// The nodes that it is hinted for.
     #[must_use]
     pub fn nodes(&self) -> &[Box<str>] {
-        self.hints.as_ref().map_or(&[], |hints| &hints.nodes)
+        self.topology.as_ref().map_or(&[], |topology| &topology.nodes)
     }
 }
 
@@ -77,7 +81,8 @@ pub struct EndpointSlice {
     pub key: SliceKey,
     /// From the label `kubernetes.io/service-name`.
     pub service: ServiceKey,
-    pub ports: Box<[SlicePort]>,
+    /// Shared by all slices with the same ones.
+    pub ports: Arc<[SlicePort]>,
     pub endpoints: Box<[Endpoint]>,
     /// `endpoints.kubernetes.io/last-change-trigger-time`, milliseconds since 1970.
     pub triggered: Option<i64>,

@@ -1,14 +1,14 @@
 //! What is known of the cluster: Services, their slices, the service ranges. The work of a change is proportional to
 //! the change.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
+use foldhash::HashMap;
 use ipnet::IpNet;
 
-use super::{EndpointSlice, Hints, Node, Service, ServiceCidr, ServiceKey, SliceKey, shared::Shared};
+use super::{
+    EndpointSlice, Node, Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, SlicePort, Topology, shared::Shared,
+};
 use crate::watch::Change;
 
 /// Applied to by changes, asked by `lb`.
@@ -19,8 +19,9 @@ pub struct Index {
     slices: HashMap<SliceKey, ServiceKey>,
     cidrs: BTreeMap<Box<str>, ServiceCidr>,
     node: Option<Box<Node>>,
-    node_names: Shared<str>,
-    hints: Shared<Hints>,
+    topologies: Shared<Topology>,
+    service_ports: Shared<[ServicePort]>,
+    slice_ports: Shared<[SlicePort]>,
 }
 
 /// A Service and the slices that name it; either may come first.
@@ -104,7 +105,10 @@ impl Index {
             return false;
         }
         let key = &known.unwrap_or_else(|| key.clone());
-        service.iter_mut().for_each(|service| service.key = key.clone());
+        if let Some(service) = &mut service {
+            service.key = key.clone();
+            self.service_ports.share(&mut service.ports);
+        }
         let entry = self.services.entry(key.clone()).or_default();
         let changed = entry.service != service;
         entry.service = service;
@@ -127,13 +131,12 @@ impl Index {
         }
         let Some(mut slice) = slice else { return };
         for endpoint in &mut slice.endpoints {
-            endpoint.node.iter_mut().for_each(|name| self.node_names.share(name));
-            endpoint.hints.iter_mut().for_each(|hints| self.hints.share(hints));
+            endpoint.topology.iter_mut().for_each(|topology| self.topologies.share(topology));
         }
-        // One pair of strings for all that bears the Service's name.
+        self.slice_ports.share(&mut slice.ports);
+        // One text for all that bears the Service's name.
         let known = self.services.get_key_value(&slice.service);
         let owner = known.map_or_else(|| slice.service.clone(), |(key, _)| key.clone());
-        slice.key = SliceKey { namespace: Arc::clone(&owner.namespace), name: Arc::clone(&key.name) };
         slice.service = owner.clone();
         let entry = self.services.entry(owner.clone()).or_default();
         match entry.slices.binary_search_by(|known| known.key.cmp(key)) {

@@ -9,7 +9,7 @@ mod service;
 mod service_cidr;
 mod shared;
 
-pub use endpoint_slice::{Endpoint, EndpointSlice, Hints, SliceKey, SlicePort};
+pub use endpoint_slice::{Endpoint, EndpointSlice, SliceKey, SlicePort, Topology};
 pub use index::{Dirty, Index};
 pub use node::Node;
 pub use service::{Policy, Protocol, Service, ServiceKey, ServicePort};

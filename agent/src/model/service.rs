@@ -9,23 +9,20 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use millrace_common::address::protocol as number;
 
-/// Namespace and name. Shared strings: the index, the claims and the mirror of the maps all hold one.
+/// Namespace and name, as in `shop/cart`. One shared text: the index, the claims and the mirror of the maps all hold it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceKey {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-}
+pub struct ServiceKey(Arc<str>);
 
 impl ServiceKey {
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self([namespace, "/", name].concat().into())
     }
 }
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        f.write_str(&self.0)
     }
 }
 
@@ -76,7 +73,7 @@ impl Protocol {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServicePort {
     /// Empty when the Service has one unnamed port.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     pub protocol: Protocol,
     pub port: u16,
     /// 0: none.
@@ -86,8 +83,8 @@ pub struct ServicePort {
 impl ServicePort {
     /// What tells this port from the Service's others of its protocol: its name, or its number where it has none.
     #[must_use]
-    pub fn label(&self) -> Box<str> {
-        if self.name.is_empty() { self.port.to_string().into() } else { self.name.clone() }
+    pub fn label(&self) -> Arc<str> {
+        if self.name.is_empty() { self.port.to_string().into() } else { Arc::clone(&self.name) }
     }
 }
 
@@ -102,7 +99,8 @@ pub struct Service {
     /// `status.loadBalancer.ingress[].ip` with ipMode VIP (or none).
     pub load_balancer_vips: Box<[IpAddr]>,
     pub source_ranges: Box<[IpNet]>,
-    pub ports: Box<[ServicePort]>,
+    /// Shared by all Services with the same ones.
+    pub ports: Arc<[ServicePort]>,
     pub internal_policy: Policy,
     pub external_policy: Policy,
     /// `sessionAffinity: ClientIP`: seconds that an idle client is remembered.

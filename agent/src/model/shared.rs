@@ -1,6 +1,8 @@
 //! Values that many objects repeat, kept once.
 
-use std::{collections::HashSet, hash::Hash, sync::Arc};
+use std::{hash::Hash, sync::Arc};
+
+use foldhash::HashSet;
 
 /// Every distinct value in use, and for a while those that no longer are.
 #[derive(Debug)]
@@ -12,7 +14,7 @@ pub(super) struct Shared<T: ?Sized> {
 
 impl<T: ?Sized> Default for Shared<T> {
     fn default() -> Self {
-        Self { values: HashSet::new(), sweep_at: 64 }
+        Self { values: HashSet::default(), sweep_at: 64 }
     }
 }
 

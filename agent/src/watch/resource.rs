@@ -116,7 +116,7 @@ impl Watched for discovery::EndpointSlice {
     const NAMESPACED: bool = true;
 
     fn key(metadata: &ObjectMeta) -> ObjectKey {
-        ObjectKey::EndpointSlice(SliceKey { namespace: namespace(metadata).into(), name: name(metadata).into() })
+        ObjectKey::EndpointSlice(SliceKey::new(namespace(metadata), name(metadata)))
     }
 
     fn change(&self, proxy_name: Option<&str>) -> Result<Option<Parsed<Change>>, Malformed> {

@@ -7,7 +7,9 @@ use std::{
 };
 
 use millrace_agent::{
-    model::{Endpoint, EndpointSlice, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort},
+    model::{
+        Endpoint, EndpointSlice, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort, Topology,
+    },
     watch::Change,
 };
 
@@ -121,24 +123,24 @@ fn service(at: usize, random: &mut Random) -> Service {
 /// The endpoints of a service lie in a network of its own: an address tells whose it is.
 fn slice(at: usize, part: usize, random: &mut Random) -> EndpointSlice {
     let six = part == 2;
+    let nodes = ["n1", "n2"].map(|name| Arc::new(Topology { node: Some(name.into()), ..Topology::default() }));
     let endpoint = |random: &mut Random| {
         let host = random.below(8) + 1;
         let terminating = random.once_in(4);
         let ready = !terminating && !random.once_in(5);
         Endpoint {
             address: if six { v6(0x10, at, host) } else { v4(10, 10, at, host) },
-            node: Some(if random.once_in(2) { "n1" } else { "n2" }.into()),
+            topology: Some(Arc::clone(&nodes[random.below(2)])),
             ready,
             serving: ready || random.once_in(2),
             terminating,
-            hints: None,
         }
     };
     let count = [0, 1, 1, 3, 5][random.below(5)];
     let endpoints = (0..count).map(|_| endpoint(random)).collect();
     let port = |name: &str, protocol, port| SlicePort { name: name.into(), protocol, port };
     EndpointSlice {
-        key: SliceKey { namespace: Arc::from("shop"), name: format!("s{at}-{part}").into() },
+        key: SliceKey::new("shop", &format!("s{at}-{part}")),
         service: service_key(at),
         ports: [
             port("http", Protocol::Tcp, 8080),

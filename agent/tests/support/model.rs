@@ -36,7 +36,7 @@ pub fn expect(cluster: &Cluster) -> BTreeMap<Frontend, ExpectedFrontend> {
     services.sort_by_key(|service| (age(service), service.key.clone()));
     let mut frontends = BTreeMap::new();
     for service in services {
-        for port in &service.ports {
+        for port in &*service.ports {
             for (kind, addresses) in [
                 (FrontendKind::ClusterIp, &service.cluster_ips),
                 (FrontendKind::LoadBalancer, &service.load_balancer_vips),
@@ -57,10 +57,10 @@ pub fn expect(cluster: &Cluster) -> BTreeMap<Frontend, ExpectedFrontend> {
 fn sets(cluster: &Cluster, service: &Service, port: &ServicePort, family: Family) -> (Expected, Expected) {
     let mut endpoints: BTreeMap<SocketAddr, &Endpoint> = BTreeMap::new();
     for slice in cluster.slices.values().filter(|slice| slice.service == service.key) {
-        for number in slice.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol) {
+        for number in slice.ports.iter().filter(|p| *p.name == *port.name && p.protocol == port.protocol) {
             for endpoint in slice.endpoints.iter().filter(|endpoint| Family::of(endpoint.address) == family) {
                 let address = SocketAddr::new(endpoint.address, number.port);
-                let rank = |e: &Endpoint| (e.terminating, !e.ready, !e.serving, e.node.as_deref() != Some("n1"));
+                let rank = |e: &Endpoint| (e.terminating, !e.ready, !e.serving, e.node() != Some("n1"));
                 let best = endpoints.entry(address).or_insert(endpoint);
                 if rank(endpoint) < rank(best) {
                     *best = endpoint;
@@ -72,7 +72,7 @@ fn sets(cluster: &Cluster, service: &Service, port: &ServicePort, family: Family
         endpoints.iter().filter(|(_, endpoint)| keep(endpoint)).map(|(address, _)| *address).collect()
     };
     let draining = |endpoint: &Endpoint| endpoint.serving && endpoint.terminating;
-    let is_local = |endpoint: &Endpoint| endpoint.node.as_deref() == Some("n1");
+    let is_local = |endpoint: &Endpoint| endpoint.node() == Some("n1");
     let first = |sets: [BTreeSet<SocketAddr>; 2]| sets.into_iter().find(|set| !set.is_empty()).unwrap_or_default();
     let any = !pick(&|endpoint| endpoint.ready || draining(endpoint)).is_empty();
     let say = |used: bool, set: BTreeSet<SocketAddr>| match (used, any, set.is_empty()) {

@@ -1,7 +1,7 @@
 //! Wanted ports, in few words.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
@@ -16,7 +16,7 @@ pub fn key(name: &str) -> ServiceKey {
 }
 
 /// `10.0.SERVICE.HOST:8080` for each host.
-pub fn endpoints(service: u8, hosts: &[u8]) -> BTreeSet<SocketAddr> {
+pub fn endpoints(service: u8, hosts: &[u8]) -> Vec<SocketAddr> {
     hosts.iter().map(|host| SocketAddr::new(Ipv4Addr::new(10, 0, service, *host).into(), 8080)).collect()
 }
 

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::discovery::v1;
 
-use super::{Endpoint, EndpointSlice, Hints, SliceKey, SlicePort};
+use super::{Endpoint, EndpointSlice, SliceKey, SlicePort, Topology};
 use crate::model::{
     Malformed, Parsed, ServiceKey,
     address::{port, routable, sift},
@@ -52,7 +52,7 @@ impl EndpointSlice {
             .collect();
         let service = ServiceKey::new(namespace, service);
         let value = Self {
-            key: SliceKey { namespace: Arc::clone(&service.namespace), name: name.into() },
+            key: SliceKey::new(namespace, name),
             service,
             ports,
             endpoints,
@@ -92,17 +92,21 @@ fn endpoint(at: usize, written: &v1::Endpoint, v6: bool) -> Result<Endpoint, Mal
     let condition = |pick: fn(&v1::EndpointConditions) -> Option<bool>| written.conditions.as_ref().and_then(pick);
     Ok(Endpoint {
         address,
-        node: written.node_name.as_deref().filter(|node| !node.is_empty()).map(Arc::from),
         ready: condition(|c| c.ready).unwrap_or(true),
         serving: condition(|c| c.serving).unwrap_or(true),
         terminating: condition(|c| c.terminating).unwrap_or(false),
-        hints: written.hints.as_ref().and_then(hints),
+        topology: topology(written),
     })
 }
 
-fn hints(written: &v1::EndpointHints) -> Option<Arc<Hints>> {
-    let zones = written.for_zones.iter().flatten().map(|zone| zone.name.as_str().into()).collect();
-    let nodes = written.for_nodes.iter().flatten().map(|node| node.name.as_str().into()).collect();
-    let hints = Hints { zones, nodes };
-    (hints != Hints::default()).then(|| Arc::new(hints))
+fn topology(written: &v1::Endpoint) -> Option<Arc<Topology>> {
+    let hints = written.hints.as_ref();
+    let zones = hints.and_then(|hints| hints.for_zones.as_deref()).unwrap_or_default();
+    let nodes = hints.and_then(|hints| hints.for_nodes.as_deref()).unwrap_or_default();
+    let topology = Topology {
+        node: written.node_name.as_deref().filter(|node| !node.is_empty()).map(Into::into),
+        zones: zones.iter().map(|zone| zone.name.as_str().into()).collect(),
+        nodes: nodes.iter().map(|node| node.name.as_str().into()).collect(),
+    };
+    (topology != Topology::default()).then(|| Arc::new(topology))
 }

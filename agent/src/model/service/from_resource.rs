@@ -61,7 +61,7 @@ impl Service {
             ),
             load_balancer_vips,
             source_ranges: source_ranges.unwrap_or_default(),
-            ports,
+            ports: ports.into(),
             internal_policy: policy(
                 "spec.internalTrafficPolicy",
                 spec.internal_traffic_policy.as_deref(),

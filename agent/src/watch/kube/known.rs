@@ -1,6 +1,6 @@
 //! What the source has said of one kind, so that it can say what is gone.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::watch::{
     Change,
@@ -11,14 +11,14 @@ use crate::watch::{
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// With the list in which each was last seen.
-    seen: HashMap<ObjectKey, u64>,
-    list: u64,
+    seen: HashMap<ObjectKey, u32>,
+    list: u32,
 }
 
 impl Known {
     /// A list begins.
     pub(super) fn begin(&mut self) {
-        self.list += 1;
+        self.list = self.list.wrapping_add(1);
     }
 
     /// An object is there, in a list or by an event.
