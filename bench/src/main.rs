@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Parser;
 use millrace_bench::{
     probe::{
+        self,
         client::{self, Operation, Target},
         server,
     },
@@ -25,6 +26,9 @@ enum Verb {
         /// Addresses that echo UDP, several times.
         #[arg(long = "address")]
         addresses: Vec<IpAddr>,
+        /// Runs on this processor only.
+        #[arg(long)]
+        cpu: Option<usize>,
     },
     /// Inside a pod: measure targets in turn; nanoseconds of every operation as JSON on standard output.
     #[command(hide = true)]
@@ -33,6 +37,9 @@ enum Verb {
         operation: Operation,
         #[arg(long, default_value_t = 2000)]
         rounds: u32,
+        /// Runs on this processor only.
+        #[arg(long)]
+        cpu: Option<usize>,
         /// LABEL=address:port[,address:port...], several times.
         #[arg(long = "target", required = true)]
         targets: Vec<Target>,
@@ -42,8 +49,12 @@ enum Verb {
 fn main() -> Result<()> {
     match Verb::parse() {
         Verb::Services(options) => println!("{}", services::table(&services::run(&options)?)),
-        Verb::Serve { port, addresses } => server::run(port, &addresses)?,
-        Verb::Measure { operation, rounds, targets } => {
+        Verb::Serve { port, addresses, cpu } => {
+            cpu.map_or(Ok(()), probe::pin)?;
+            server::run(port, &addresses)?;
+        }
+        Verb::Measure { operation, rounds, cpu, targets } => {
+            cpu.map_or(Ok(()), probe::pin)?;
             println!("{}", serde_json::to_string(&client::run(operation, &targets, rounds)?)?);
         }
     }

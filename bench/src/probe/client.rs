@@ -70,7 +70,8 @@ pub fn run(operation: Operation, targets: &[Target], rounds: u32) -> Result<Samp
             let address = target.addresses[round as usize % target.addresses.len()];
             let took = match operation {
                 Operation::Connect => connect(address)?,
-                Operation::Datagram => exchange(socket, address)?,
+                // A socket that stays is one flow, and a service gives a flow one endpoint.
+                Operation::Datagram => exchange(socket, target.addresses[0])?,
             };
             if round >= WARM_UP {
                 samples.0.entry(target.label.clone()).or_default().push(took.as_nanos() as u64);

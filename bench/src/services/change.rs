@@ -1,7 +1,6 @@
 //! From a changed EndpointSlice at the API server to its effect in the maps.
 
 use std::{
-    net::IpAddr,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -18,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One figure per change: the slice of a service loses an endpoint, gets it back, and so on.
 pub(super) fn milliseconds(node: &Node, changes: u32) -> Result<Vec<f64>> {
     let i = node.services / 3;
-    let all: Vec<IpAddr> = node.endpoints_of(i).into_iter().map(Into::into).collect();
+    let all = node.endpoints_of(i);
     let word = node.word_of(i)?;
     let mut took = Vec::new();
     for change in 0..changes {

@@ -10,16 +10,19 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::stats::Spread;
+use crate::{cluster::Families, stats::Spread};
 
 pub use report::table;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Numbers of services, with 10 endpoints each.
+    /// Numbers of services, with 10 endpoints each in every family.
     #[arg(long, value_delimiter = ',', default_value = "1,1000,10000")]
     pub sizes: Vec<u32>,
+    /// Address families of the services.
+    #[arg(long, value_enum, default_value = "dual")]
+    pub families: Families,
     /// Repetitions of every traffic figure; the report gives their median and extremes.
     #[arg(long, default_value_t = 5)]
     pub runs: u32,
@@ -38,6 +41,7 @@ pub struct Options {
 #[derive(Debug, Serialize)]
 pub struct Figures {
     pub services: u32,
+    pub families: Families,
     /// Seconds in which the agent decided on and wrote everything that it was told at its start.
     pub programming_seconds: f64,
     /// Seconds from the agent's start until all was in the maps: lists, parsing and all.
@@ -80,13 +84,14 @@ pub fn run(options: &Options) -> Result<Vec<Figures>> {
 }
 
 fn measure(services: u32, options: &Options) -> Result<Figures> {
-    let mut node = node::Node::start(services)?;
+    let mut node = node::Node::start(services, options.families)?;
     let [resident_mib, anonymous_mib] = node.memory_mib()?;
     let mut changes = change::milliseconds(&node, options.changes)?;
     changes.sort_by(f64::total_cmp);
     let at = |part: f64| changes.get(((changes.len() - 1) as f64 * part).round() as usize).copied().unwrap_or(0.0);
     Ok(Figures {
         services,
+        families: options.families,
         programming_seconds: node.programming_seconds,
         start_seconds: node.start_seconds,
         change_milliseconds_p50: at(0.50),

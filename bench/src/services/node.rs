@@ -13,16 +13,23 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, Map, MapData};
-use millrace_agent::datapath::{Pins, snapshot, status};
+use millrace_agent::{
+    datapath::{Pins, snapshot, status},
+    lb::Family,
+};
 use millrace_common::service::ServiceRecord;
 use millrace_tests::{
-    address::twin,
+    address::{in_family, twin},
     apiserver::ApiServerDouble,
     network::{Network, NodeSpec},
 };
+use nix::{
+    sched::{CpuSet, sched_getaffinity},
+    unistd::Pid,
+};
 
 use crate::{
-    cluster,
+    cluster::{self, Families},
     probe::client::{Operation, Samples, Target},
 };
 
@@ -35,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) struct Node {
     pub(super) services: u32,
+    pub(super) families: Families,
     pub(super) api: ApiServerDouble,
     pub(super) programming_seconds: f64,
     pub(super) start_seconds: f64,
@@ -68,7 +76,7 @@ impl Word {
 
 impl Node {
     /// Returns when all services are in the maps.
-    pub(super) fn start(services: u32) -> Result<Self> {
+    pub(super) fn start(services: u32, families: Families) -> Result<Self> {
         let mut network = Network::create(&[NodeSpec { name: NODE, zone: "a", number: 1 }])?;
         let node = network.node_mut(NODE)?;
         node.add_pod(CLIENT.0, CLIENT.1)?;
@@ -76,10 +84,11 @@ impl Node {
         add_addresses(node)?;
         let server = serve(node)?;
         let api = api_server(&network)?;
-        fill(&api, services);
+        fill(&api, services, families);
         let start = Instant::now();
-        let agent = start_agent(&network, &api, services)?;
-        let mut node = Self { services, api, programming_seconds: 0.0, start_seconds: 0.0, agent, server, network };
+        let agent = start_agent(&network, &api, services, families)?;
+        let mut node =
+            Self { services, families, api, programming_seconds: 0.0, start_seconds: 0.0, agent, server, network };
         node.wait_until_programmed()?;
         node.start_seconds = start.elapsed().as_secs_f64();
         node.programming_seconds = node.metric("kubeproxy_sync_proxy_rules_duration_seconds_sum")?;
@@ -91,13 +100,14 @@ impl Node {
         measured(self.services)
     }
 
-    pub(super) fn endpoints(&self, v6: bool) -> Vec<IpAddr> {
-        endpoints().into_iter().map(|v4| if v6 { IpAddr::V6(twin(v4)) } else { v4.into() }).collect()
+    pub(super) fn endpoints(&self, family: Family) -> Vec<IpAddr> {
+        endpoints().into_iter().map(|v4| in_family(v4, family == Family::V6)).collect()
     }
 
-    /// IPv4 endpoints of service `i`.
-    pub(super) fn endpoints_of(&self, i: u32) -> Vec<Ipv4Addr> {
-        endpoints_of(self.services, i)
+    /// Endpoints of service `i` in the first of the families.
+    pub(super) fn endpoints_of(&self, i: u32) -> Vec<IpAddr> {
+        let family = self.families.each()[0];
+        endpoints_of(self.services, i).into_iter().map(|v4| in_family(v4, family == Family::V6)).collect()
     }
 
     /// One run of the client in its pod.
@@ -108,6 +118,7 @@ impl Node {
         };
         let mut command = self.network.node(NODE)?.pod(CLIENT.0)?.command(&own_binary()?)?;
         command.args(["measure", "--operation", operation, "--rounds", &rounds.to_string()]);
+        command.args(["--cpu", &traffic_cpu()?.to_string()]);
         for target in targets {
             command.arg("--target").arg(target.to_string());
         }
@@ -132,10 +143,11 @@ impl Node {
         Ok(status(&self.pins()?)?.maps.iter().map(|map| map.mib).sum())
     }
 
-    /// The cluster word of service `i`'s TCP port, IPv4.
+    /// The cluster word of service `i`'s TCP port, in the first of the families.
     pub(super) fn word_of(&self, i: u32) -> Result<Word> {
         let pins = self.pins()?;
-        let name = format!("{}/{}:http/TCP/v4", cluster::NAMESPACE, cluster::name(i));
+        let family = self.families.each()[0].name();
+        let name = format!("{}/{}:http/TCP/{family}", cluster::NAMESPACE, cluster::name(i));
         let names = snapshot(&pins)?.names;
         let (index, _) =
             names.iter().find(|(_, n)| **n == name).with_context(|| format!("{name} is not programmed"))?;
@@ -147,9 +159,9 @@ impl Node {
         Ok(Pins::at(&self.network.node(NODE)?.bpffs.path))
     }
 
-    /// Two records a service, and two more for each that has a UDP port.
+    /// A record in each family for a service, and another for each that has a UDP port.
     fn wait_until_programmed(&mut self) -> Result<()> {
-        let wanted = f64::from(2 * self.services) + 2.0 * self.measured().len() as f64;
+        let wanted = (self.families.each().len() * (self.services as usize + self.measured().len())) as f64;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let used = self.metric("millrace_map_used{map=\"SERVICES\"}").unwrap_or(0.0);
@@ -205,9 +217,17 @@ fn add_addresses(node: &millrace_tests::node::Node) -> Result<()> {
     Ok(())
 }
 
+/// Client and server share a processor, the last that this process may use. On two of them an exchange costs whatever
+/// waking an idle processor does, twice: on a virtual machine more than the path, and now and then nothing.
+fn traffic_cpu() -> Result<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).context("which processors are there?")?;
+    (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false)).context("no processor to run on")
+}
+
 fn serve(node: &millrace_tests::node::Node) -> Result<Child> {
     let mut command = node.pod(SERVER.0)?.command(&own_binary()?)?;
     command.args(["serve", "--port", &cluster::TARGET_PORT.to_string()]).stdout(Stdio::piped());
+    command.args(["--cpu", &traffic_cpu()?.to_string()]);
     for v4 in endpoints() {
         command.args(["--address", &v4.to_string(), "--address", &twin(v4).to_string()]);
     }
@@ -236,16 +256,18 @@ fn api_server(network: &Network) -> Result<ApiServerDouble> {
     receiver.recv().context("the API server double did not start")
 }
 
-fn fill(api: &ApiServerDouble, services: u32) {
+fn fill(api: &ApiServerDouble, services: u32, families: Families) {
     for i in 0..services {
         let v4 = endpoints_of(services, i);
-        api.apply(cluster::service(i, is_measured(services, i)));
-        api.apply(cluster::slice(i, &v4.iter().map(|ip| IpAddr::V4(*ip)).collect::<Vec<_>>()));
-        api.apply(cluster::slice(i, &v4.iter().map(|ip| IpAddr::V6(twin(*ip))).collect::<Vec<_>>()));
+        api.apply(cluster::service(i, is_measured(services, i), families));
+        for &family in families.each() {
+            let endpoints: Vec<IpAddr> = v4.iter().map(|v4| in_family(*v4, family == Family::V6)).collect();
+            api.apply(cluster::slice(i, &endpoints));
+        }
     }
 }
 
-fn start_agent(network: &Network, api: &ApiServerDouble, services: u32) -> Result<Child> {
+fn start_agent(network: &Network, api: &ApiServerDouble, services: u32, families: Families) -> Result<Child> {
     let node = network.node(NODE)?;
     let mut command: Command = node.place().command(&own_binary()?.with_file_name("millrace-agent"))?;
     command.args(["run", "--node-name", NODE, "--zone", "a", "--source", "kube", "--kube-api", &api.url()]);
@@ -256,9 +278,10 @@ fn start_agent(network: &Network, api: &ApiServerDouble, services: u32) -> Resul
     for cidr in cluster::SERVICE_CIDRS {
         command.args(["--service-cidr", cidr]);
     }
-    // Room for both families' records and endpoints, at the default where that suffices.
-    let records = (2 * services + 64).max(millrace_common::maps::SERVICES);
-    let backends = (2 * services * cluster::ENDPOINTS + 64).max(millrace_common::maps::BACKENDS);
+    // Room for all families' records and endpoints, at the default where that suffices.
+    let ports = services * families.each().len() as u32;
+    let records = (ports + 64).max(millrace_common::maps::SERVICES);
+    let backends = (ports * cluster::ENDPOINTS + 64).max(millrace_common::maps::BACKENDS);
     command.args(["--max-services", &records.to_string(), "--max-backends", &backends.to_string()]);
     command.args(["--metrics-addr", METRICS, "--health-addr", "127.0.0.1:10256"]);
     command.spawn().context("cannot run millrace-agent")

@@ -10,6 +10,7 @@ pub fn table(figures: &[Figures]) -> String {
     let mut agent = Table::new();
     agent.load_style(ASCII_MARKDOWN).set_header([
         "services x 10",
+        "families",
         "programmed in s",
         "started in s",
         "one change ms p50",
@@ -29,6 +30,7 @@ pub fn table(figures: &[Figures]) -> String {
     for f in figures {
         agent.add_row([
             f.services.to_string(),
+            f.families.name().to_owned(),
             format!("{:.3}", f.programming_seconds),
             format!("{:.2}", f.start_seconds),
             format!("{:.2}", f.change_milliseconds_p50),

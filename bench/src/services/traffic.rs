@@ -1,13 +1,14 @@
 //! Connections and datagrams through the first, a middle and the last service, against the direct path, one operation
 //! of each at a time.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
+use millrace_agent::lb::Family;
 
 use super::{Options, Ratio, node::Node};
 use crate::{
-    cluster::{PORT, TARGET_PORT, cluster_ips},
+    cluster::{PORT, TARGET_PORT, cluster_ip},
     probe::client::{Operation, Samples, Target},
     stats::{percentile, spread},
 };
@@ -17,14 +18,14 @@ const DIRECT: &str = "direct";
 pub(super) fn ratios(node: &mut Node, options: &Options) -> Result<Vec<Ratio>> {
     let mut ratios = Vec::new();
     for (operation, name) in [(Operation::Connect, "connect"), (Operation::Datagram, "UDP request/response")] {
-        for v6 in [false, true] {
-            let targets = targets(node, v6);
+        for &family in node.families.each() {
+            let targets = targets(node, family);
             let runs = (0..options.runs)
                 .map(|_| node.measure(operation, &targets, options.rounds))
                 .collect::<Result<Vec<_>>>()
-                .with_context(|| format!("{name}, IPv{}", if v6 { 6 } else { 4 }))?;
+                .with_context(|| format!("{name}, {}", ip(family)))?;
             for target in targets.iter().filter(|target| target.label != DIRECT) {
-                let what = format!("{name} IPv{}, {}", if v6 { 6 } else { 4 }, target.label);
+                let what = format!("{name} {}, {}", ip(family), target.label);
                 ratios.push(ratio(what, &target.label, &runs)?);
             }
         }
@@ -33,14 +34,21 @@ pub(super) fn ratios(node: &mut Node, options: &Options) -> Result<Vec<Ratio>> {
 }
 
 /// The direct path, and the service that is the first, the middle and the last of all.
-fn targets(node: &Node, v6: bool) -> Vec<Target> {
-    let direct = node.endpoints(v6).into_iter().map(|address| SocketAddr::new(address, TARGET_PORT)).collect();
+fn targets(node: &Node, family: Family) -> Vec<Target> {
+    let direct = node.endpoints(family).into_iter().map(|address| SocketAddr::new(address, TARGET_PORT)).collect();
     let mut targets = vec![Target { label: DIRECT.to_owned(), addresses: direct }];
     for (label, i) in node.measured() {
-        let address: IpAddr = cluster_ips(i)[usize::from(v6)];
+        let address = cluster_ip(i, family);
         targets.push(Target { label: label.to_owned(), addresses: vec![SocketAddr::new(address, PORT)] });
     }
     targets
+}
+
+const fn ip(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
 }
 
 fn ratio(what: String, label: &str, runs: &[Samples]) -> Result<Ratio> {
