@@ -148,3 +148,36 @@ fn a_device_that_the_next_agent_is_not_told_of_is_let_go() {
         agent.terminate().unwrap();
     }
 }
+
+/// Two nodes; filters of n1's agent are on n1's device when this returns.
+fn abandoned() -> (Network, Manifests) {
+    let nodes = [NodeSpec { name: "n1", zone: "a", number: 1 }, NodeSpec { name: "n2", zone: "a", number: 2 }];
+    let (mut network, manifests) = (Network::create(&nodes).unwrap(), Manifests::create().unwrap());
+    let node = network.node_mut("n1").unwrap();
+    node.add_pod("early", POD).unwrap();
+    Agent::start(node, &manifests, &["--tc", "clsact"]).unwrap().terminate().unwrap();
+    assert_eq!(filters(node, &node.pod("early").unwrap().device), 2);
+    (network, manifests)
+}
+
+#[test]
+fn cleanup_from_another_network_namespace_leaves_no_filter_behind() {
+    let (network, _manifests) = abandoned();
+    let (node, elsewhere) = (network.node("n1").unwrap(), network.node("n2").unwrap());
+    let device = &node.pod("early").unwrap().device;
+    let bpffs = node.bpffs.path.display().to_string();
+    let output = run_to_end(&elsewhere.place(), &["cleanup", "--bpffs", &bpffs], false).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(filters(node, device), 0);
+    assert!(!tc(node, &["qdisc", "show", "dev", device]).contains("clsact"));
+}
+
+#[test]
+fn an_agent_that_moves_to_another_network_namespace_takes_its_filters_along() {
+    let (network, manifests) = abandoned();
+    let (node, elsewhere) = (network.node("n1").unwrap(), network.node("n2").unwrap());
+    let bpffs = node.bpffs.path.display().to_string();
+    let agent = Agent::spawn(elsewhere, &manifests, &["--tc", "clsact", "--bpffs", &bpffs]).unwrap();
+    wait_until("no filter is left", || filters(node, &node.pod("early").unwrap().device) == 0);
+    drop(agent);
+}

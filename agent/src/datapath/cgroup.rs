@@ -41,8 +41,7 @@ pub fn root(wanted: Option<&Path>) -> Result<PathBuf, SetupError> {
             mounts::cgroup2(&table).ok_or(SetupError::NoCgroup2)?
         }
     };
-    let kind = statfs(&path).map_err(|errno| at(&path, "statfs")(errno.into()))?.filesystem_type();
-    if kind == CGROUP2_SUPER_MAGIC { Ok(path) } else { Err(SetupError::NotCgroup2 { path }) }
+    if is_cgroup2(&path) { Ok(path) } else { Err(SetupError::NotCgroup2 { path }) }
 }
 
 /// Refuses a cgroup above or below which another millrace translates: both would run for the same call.

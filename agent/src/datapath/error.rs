@@ -39,13 +39,18 @@ pub enum SetupError {
     OtherMap { path: PathBuf, found: String, wanted: String },
     #[error("map {map} cannot shrink to {wanted} entries, {used} are in use: raise {flag}")]
     DoesNotFit { map: &'static str, used: u64, wanted: u32, flag: &'static str },
+    #[error(
+        "{path} holds nothing of an agent's (no layout-N), so nothing is removed from it: name the agent's path with \
+         --bpffs", path = path.display()
+    )]
+    NotOurs { path: PathBuf },
     #[error("nothing is pinned at {path}: no agent has run there; start one, or name its path with --bpffs", path = path.display())]
     NothingPinned { path: PathBuf },
     #[error(
         "no cgroup v2 hierarchy is mounted: run `mount -t cgroup2 none /sys/fs/cgroup`, or name one with --cgroup-root"
     )]
     NoCgroup2,
-    #[error("{path} is not in a cgroup v2 hierarchy: name a directory of one with --cgroup-root", path = path.display())]
+    #[error("{path} is no directory of a cgroup v2 hierarchy: name a directory of one with --cgroup-root", path = path.display())]
     NotCgroup2 { path: PathBuf },
     #[error(
         "cgroup {cgroup} already carries a millrace of another bpffs path (program id {program}), which would translate \

@@ -107,7 +107,7 @@ pub fn status(pins: &Pins) -> Result<Status, SetupError> {
         layout: LAYOUT_VERSION,
         hooks,
         device_links: devices.len(),
-        filtered_devices: Attacher::new(pins.clone(), TcMode::Clsact).filtered()?.len(),
+        filtered_devices: Attacher::new(pins.clone(), TcMode::Clsact).count_filtered()?,
         service_ports: snapshot.names.len(),
         maps: maps::ALL.iter().map(|spec| occupancy(pins, spec, &snapshot)).collect::<Result<_, _>>()?,
     })

@@ -14,6 +14,7 @@ mod load;
 mod memory;
 mod mounts;
 pub mod netlink;
+mod netns;
 mod object;
 mod pins;
 mod probe;

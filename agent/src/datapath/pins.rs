@@ -5,6 +5,7 @@
 //! maps/NAME            the maps
 //! next/NAME            while maps change their size: becomes `maps` in one exchange
 //! links/NAME           the socket hooks and, where the kernel has TCX, the devices' programs
+//! clsact/NETNS/INDEX   empty directories: devices with filters of clsact, by network namespace
 //! ```
 
 use std::{
@@ -83,6 +84,25 @@ impl Pins {
             create_dir(&directory)?;
         }
         Ok(lock)
+    }
+
+    /// For clean-up: is this the directory of an agent, of whatever layout? False where there is nothing at all.
+    ///
+    /// # Errors
+    /// A directory of somebody else's, which nothing may be removed from.
+    pub fn check_removable(&self) -> Result<bool, SetupError> {
+        if !self.root.exists() {
+            return Ok(false);
+        }
+        self.check_bpffs()?;
+        let names = entries(&self.root)?;
+        let ours = names.iter().any(|name| name.starts_with(LAYOUT_PREFIX)) || self.map("FRONTENDS_V4").exists();
+        // Empty but for the kernel's own, in every BPF file system: what a clean-up leaves of a mount point.
+        if ours || names.iter().all(|name| name.ends_with(".debug")) {
+            Ok(true)
+        } else {
+            Err(SetupError::NotOurs { path: self.root.clone() })
+        }
     }
 
     /// Takes the lock of a directory that exists.
@@ -167,6 +187,18 @@ pub(super) fn remove_dir(path: &Path) -> Result<(), SetupError> {
     for name in entries(path)? {
         let pin = path.join(name);
         fs::remove_file(&pin).map_err(at(&pin, "unlink"))?;
+    }
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path, "rmdir")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a directory of empty directories; what is not there is no error.
+pub(super) fn remove_dirs(path: &Path) -> Result<(), SetupError> {
+    for name in entries(path)? {
+        let inner = path.join(name);
+        fs::remove_dir(&inner).map_err(at(&inner, "rmdir"))?;
     }
     match fs::remove_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path, "rmdir")(error)),

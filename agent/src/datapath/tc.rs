@@ -16,9 +16,9 @@ use aya::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Pins, SetupError,
-    pins::{at, create_dir, entries},
-    syscall,
+    Pins, SetupError, netns,
+    pins::{at, create_dir, entries, remove_dirs},
+    qdisc, syscall,
 };
 
 /// What the operator asked for.
@@ -100,28 +100,42 @@ impl Attacher {
     pub fn release(&self, index: u32, vanished: bool) -> Result<(), SetupError> {
         self.unpin(index)?;
         match device_name(index).filter(|_| !vanished) {
-            Some(name) => self.remove_filters(index, &name)?,
+            Some(name) => drop(self.remove_filters(index, &name)?),
             None => drop(self.forget_filters(index)?),
         }
         info!(index, "device let go");
         Ok(())
     }
 
-    /// Lets go of every device that an earlier agent attached to, except these; of those too that vanished meanwhile.
+    /// Lets go of every device that an earlier agent attached to, except these; of those too that vanished meanwhile,
+    /// or that are in the network namespace where it ran.
     ///
     /// # Errors
     /// Names the path or the device.
     pub fn release_others(&self, kept: &BTreeSet<u32>) -> Result<(), SetupError> {
+        for namespace in self.namespaces()?.into_iter().filter(|namespace| netns::own().ok() != Some(*namespace)) {
+            self.remove_filters_in(namespace)?;
+        }
         let links = entries(&self.pins.links())?;
         let linked = links.iter().filter_map(|pin| pin.strip_prefix(LINK_PREFIX)?.split('-').next()?.parse().ok());
         let others: BTreeSet<u32> = linked.chain(self.filtered()?).filter(|index| !kept.contains(index)).collect();
         others.into_iter().try_for_each(|index| self.release(index, false))
     }
 
-    /// Indices of devices with filters of ours.
-    pub(super) fn filtered(&self) -> Result<BTreeSet<u32>, SetupError> {
-        let markers = entries(&self.filters())?;
-        Ok(markers.iter().filter_map(|marker| marker.trim_end_matches(ADDED).parse().ok()).collect())
+    /// Indices of devices with filters of ours, in this network namespace.
+    fn filtered(&self) -> Result<BTreeSet<u32>, SetupError> {
+        let markers = entries(&self.filters()?)?;
+        Ok(markers.iter().filter_map(|marker| device_of(marker)).collect())
+    }
+
+    /// How many devices have filters of ours, in any network namespace.
+    pub(super) fn count_filtered(&self) -> Result<usize, SetupError> {
+        let mut devices = BTreeSet::new();
+        for namespace in self.namespaces()? {
+            let markers = entries(&self.all_filters().join(namespace.to_string()))?;
+            devices.extend(markers.iter().filter_map(|marker| Some((namespace, device_of(marker)?))));
+        }
+        Ok(devices.len())
     }
 
     fn attach_link(
@@ -161,7 +175,7 @@ impl Attacher {
         };
         let marker = if added { format!("{index}{ADDED}") } else { index.to_string() };
         // Only tells `cleanup` where to look: a failure here keeps no pod without its services.
-        if let Err(error) = create_dir(&self.filters().join(marker)) {
+        if let Err(error) = self.filters().and_then(|filters| create_dir(&filters.join(marker))) {
             warn!(%error, device = name, "cleanup will not find this device's filters");
         }
         let options = || NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
@@ -185,15 +199,25 @@ impl Attacher {
         Ok(())
     }
 
-    /// Directories named by device index: where filters are, and whether the qdisc is ours.
-    fn filters(&self) -> PathBuf {
+    /// A directory for each network namespace with filters of ours, named by its inode.
+    fn all_filters(&self) -> PathBuf {
         self.pins.root().join("clsact")
     }
 
+    /// Directories named by device index: where filters are, and whether the qdisc is ours.
+    fn filters(&self) -> Result<PathBuf, SetupError> {
+        let namespace = netns::own().map_err(at("/proc/thread-self/ns/net".as_ref(), "stat"))?;
+        Ok(self.all_filters().join(namespace.to_string()))
+    }
+
+    fn namespaces(&self) -> Result<Vec<u64>, SetupError> {
+        Ok(entries(&self.all_filters())?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     fn forget_filters(&self, index: u32) -> Result<bool, SetupError> {
-        let mut added = false;
+        let (mut added, filters) = (false, self.filters()?);
         for marker in [index.to_string(), format!("{index}{ADDED}")] {
-            let path = self.filters().join(&marker);
+            let path = filters.join(&marker);
             match fs::remove_dir(&path) {
                 Ok(()) => added |= marker.ends_with(ADDED),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -203,10 +227,11 @@ impl Attacher {
         Ok(added)
     }
 
-    fn remove_filters(&self, index: u32, name: &str) -> Result<(), SetupError> {
-        if !self.filters().join(index.to_string()).exists() && !self.filters().join(format!("{index}{ADDED}")).exists()
-        {
-            return Ok(());
+    /// True when the qdisc was ours, too.
+    fn remove_filters(&self, index: u32, name: &str) -> Result<bool, SetupError> {
+        let filters = self.filters()?;
+        if !filters.join(index.to_string()).exists() && !filters.join(format!("{index}{ADDED}")).exists() {
+            return Ok(false);
         }
         for (program, direction) in PROGRAMS {
             match qdisc_detach_program(name, direction, program) {
@@ -220,31 +245,54 @@ impl Attacher {
         }
         let added = self.forget_filters(index)?;
         debug!(device = name, added, "filters removed");
-        Ok(())
+        Ok(added)
     }
 
-    /// Every filter of devices that still exist.
+    /// Removes every filter of ours, in every network namespace that still exists, and the qdiscs that they needed.
     ///
     /// # Errors
-    /// Names the device.
-    pub fn remove_all_filters(&self) -> Result<Vec<u32>, SetupError> {
-        let mut ours = Vec::new();
-        for marker in entries(&self.filters())? {
-            let Ok(index) = marker.trim_end_matches(ADDED).parse::<u32>() else { continue };
-            if marker.ends_with(ADDED) {
-                ours.push(index);
+    /// The first of them; what follows it is removed all the same.
+    pub(super) fn remove_all_filters(&self) -> Result<(), SetupError> {
+        let results: Vec<_> =
+            self.namespaces()?.into_iter().map(|namespace| self.remove_filters_in(namespace)).collect();
+        results.into_iter().collect::<Result<(), _>>()?;
+        remove_dirs(&self.all_filters())
+    }
+
+    fn remove_filters_in(&self, namespace: u64) -> Result<(), SetupError> {
+        let path = self.all_filters().join(namespace.to_string());
+        match netns::find(namespace) {
+            Some(found) => {
+                netns::run(&found, || self.remove_filters_here()).map_err(at(&path, "enter the namespace of"))??;
             }
+            // Devices and filters went with it.
+            None => info!(namespace, "no process is in this network namespace any more: its devices are gone"),
+        }
+        remove_dirs(&path)
+    }
+
+    fn remove_filters_here(&self) -> Result<(), SetupError> {
+        let mut added = Vec::new();
+        for index in self.filtered()? {
             match device_name(index) {
-                Some(name) => self.remove_filters(index, &name)?,
+                Some(name) => {
+                    if self.remove_filters(index, &name)? {
+                        added.push(index);
+                    }
+                }
                 None => drop(self.forget_filters(index)?),
             }
         }
-        Ok(ours)
+        qdisc::remove_unused(&added).map_err(at("clsact".as_ref(), "remove"))
     }
 }
 
 const LINK_PREFIX: &str = "device-";
 const ADDED: &str = "-added";
+
+fn device_of(marker: &str) -> Option<u32> {
+    marker.trim_end_matches(ADDED).parse().ok()
+}
 
 fn link_name(index: u32, direction: TcAttachType) -> String {
     let direction = if direction == TcAttachType::Ingress { "ingress" } else { "egress" };
