@@ -1,6 +1,7 @@
-//! The agent's small HTTP servers: one GET handler each, for health checks and metrics.
+//! The agent's small HTTP servers: one GET handler each, for health checks and metrics. Whoever reaches the node may
+//! connect, so a client can neither stay for long nor take the descriptors that the agent itself needs.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -10,8 +11,17 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 use tracing::debug;
+
+/// Connections of one server at a time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 64;
+/// A whole connection: one request and its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a handler says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,38 +36,54 @@ impl Answer {
     pub fn not_found() -> Self {
         Self { status: StatusCode::NOT_FOUND, content_type: "text/plain", body: "no such path\n".to_owned() }
     }
+
+    fn not_allowed() -> Self {
+        let body = "only GET and HEAD are answered\n".to_owned();
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, content_type: "text/plain", body }
+    }
 }
 
 /// Answers each path with what `handler` says, until dropped.
-///
-/// # Errors
-/// Only at the start: the address cannot be listened on.
-pub async fn serve(address: SocketAddr, handler: Arc<dyn Fn(&str) -> Answer + Send + Sync>) -> io::Result<Infallible> {
-    let listener = TcpListener::bind(address).await?;
+pub async fn serve(listener: TcpListener, handler: Arc<dyn Fn(&str) -> Answer + Send + Sync>) -> Infallible {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        let place = Arc::clone(&places).acquire_owned().await;
         // Out of descriptors, or a client that left early: the next one may fare better.
         let Ok((stream, client)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(100)).await;
             continue;
         };
         let handler = Arc::clone(&handler);
         tokio::spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let answer = respond(&request, handler.as_ref());
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            // The timer bounds how long a client may take to send its request's head.
-            let connection =
-                http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                debug!(%client, %error, "connection ended");
+            let _place = place;
+            match timeout(PATIENCE, answer(stream, handler.as_ref())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%client, %error, "connection ended"),
+                Err(_) => debug!(%client, "connection ended: neither asked nor listened in time"),
             }
         });
     }
 }
 
+async fn answer(stream: TcpStream, handler: &(dyn Fn(&str) -> Answer + Send + Sync)) -> hyper::Result<()> {
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = respond(&request, handler);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    // An idle connection that is kept would keep others out.
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
 fn respond(request: &Request<Incoming>, handler: &dyn Fn(&str) -> Answer) -> Response<Full<Bytes>> {
-    let answer = if *request.method() == Method::GET { handler(request.uri().path()) } else { Answer::not_found() };
+    let answer = match *request.method() {
+        // hyper leaves the body of an answer to HEAD away.
+        Method::GET | Method::HEAD => handler(request.uri().path()),
+        _ => Answer::not_allowed(),
+    };
     let mut response = Response::new(Full::new(Bytes::from(answer.body)));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();

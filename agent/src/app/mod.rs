@@ -6,7 +6,7 @@ mod devices;
 mod pipeline;
 mod serve;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use millrace_common::address::{addr4, addr6};
@@ -58,9 +58,12 @@ async fn agent(config: &Config) -> Result<()> {
 
 async fn work(config: &Config) -> Result<()> {
     datapath::probe()?;
-    let _lock = config.pins.open()?;
     let cgroup = datapath::cgroup::root(config.cgroup_root.as_deref())?;
+    let origin = Origin::open(config).await?;
+    let _lock = config.pins.open()?;
     datapath::cgroup::check_alone(&cgroup, &config.pins)?;
+    // A second agent has been told of the first by now, not of its port.
+    let listeners = serve::Listeners::bind(config.health_addr, config.metrics_addr).await?;
     let mut loaded = datapath::load(&config.pins, &config.limits, &constants(config)?)?;
     datapath::cgroup::attach(&mut loaded.ebpf, &cgroup, &config.pins)?;
     let attacher = Attacher::new(config.pins.clone(), config.tc);
@@ -78,28 +81,48 @@ async fn work(config: &Config) -> Result<()> {
     let planner = Planner::restore(&datapath::snapshot(&config.pins)?, config.limits.sizes());
     let (changes, incoming) = mpsc::channel(AHEAD);
     let source_health = Arc::<watch::Health>::default();
-    let source = source(config, Output::new(changes, Arc::clone(&source_health)));
+    let source = origin.follow(Output::new(changes, Arc::clone(&source_health)));
     let pipeline = Pipeline::new(config.node(addresses), config.service_cidrs.iter().copied(), planner, tables);
     let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone());
     tokio::select! {
         result = source => result,
-        result = serve::health(config.health_addr, health) => result,
-        result = serve::metrics(config.metrics_addr, &metrics, &config.pins, source_health) => result,
+        never = listeners.serve(health, &metrics, &config.pins, source_health) => match never {},
         result = listening => result?.context("cannot follow the node's devices through rtnetlink"),
         result = attaching => result?,
         () = decide.run(incoming, addresses_changed) => Ok(()),
     }
 }
 
-/// Ends only with an error: sources go on for ever.
-async fn source(config: &Config, output: Output) -> Result<()> {
-    match &config.source {
-        Source::Directory(path) => Ok(dir::run(path, None, &output).await?),
-        Source::Kube => {
-            let connection = kube::Connection::new(config.kube_api.as_deref(), kube::IDLE_TIMEOUT).await?;
-            let settings = kube::Settings { node_name: config.node.clone(), proxy_name: None };
-            kube::run(&connection, &settings, &output).await;
-            Ok(())
+/// A source that can be asked: what makes no sense of the configuration has been said by then.
+enum Origin {
+    Directory(PathBuf),
+    Kube(Box<kube::Connection>, kube::Settings),
+}
+
+impl Origin {
+    /// Touches nothing.
+    async fn open(config: &Config) -> Result<Self> {
+        Ok(match &config.source {
+            Source::Directory(path) => {
+                dir::check(path)?;
+                Self::Directory(path.clone())
+            }
+            Source::Kube => {
+                let connection = kube::Connection::new(config.kube_api.as_deref(), kube::IDLE_TIMEOUT).await?;
+                let settings = kube::Settings { node_name: config.node.clone(), proxy_name: None };
+                Self::Kube(Box::new(connection), settings)
+            }
+        })
+    }
+
+    /// Ends only with an error: sources go on for ever.
+    async fn follow(self, output: Output) -> Result<()> {
+        match self {
+            Self::Directory(path) => Ok(dir::run(&path, None, &output).await?),
+            Self::Kube(connection, settings) => {
+                kube::run(&connection, &settings, &output).await;
+                Ok(())
+            }
         }
     }
 }

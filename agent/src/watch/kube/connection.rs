@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use http::{Uri, uri::InvalidUri};
 use kube::{
     Client, Config,
     client::ClientBuilder,
@@ -111,9 +112,15 @@ fn from_kubelet(paths: &[impl AsRef<Path>]) -> Option<String> {
     })
 }
 
-/// Into the type of `Config::cluster_url`.
-fn parse<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(url: &str) -> Result<T, WatchError> {
-    url.parse().map_err(|source| WatchError::Url { url: url.to_owned(), source: Box::new(source) })
+/// A URL that says how to talk and to whom.
+fn parse(url: &str) -> Result<Uri, WatchError> {
+    let wrong = |source| WatchError::Url { url: url.to_owned(), source };
+    let uri: Uri = url.parse().map_err(|source: InvalidUri| wrong(source.into()))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("https" | "http"), Some(_)) => Ok(uri),
+        (None | Some("https" | "http"), _) => Err(wrong("it has no scheme or no host".into())),
+        (Some(scheme), _) => Err(wrong(format!("{scheme} is not spoken").into())),
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +156,9 @@ mod tests {
 
     #[test]
     fn a_url_that_is_none_is_named_with_what_to_write() {
-        let error = parse::<std::net::IpAddr>("not a url").unwrap_err().to_string();
-        assert!(error.contains("not a url") && error.contains("--kube-api"), "{error}");
+        for url in ["not a url", "", "api.example", "api.example:6443", "ftp://api.example", "/healthz"] {
+            let error = parse(url).unwrap_err().to_string();
+            assert!(error.contains(url) && error.contains("--kube-api"), "{error}");
+        }
     }
 }
