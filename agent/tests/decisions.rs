@@ -104,7 +104,10 @@ fn the_loser_is_told_who_has_its_frontend_and_keeps_its_others() {
     let (_, decision) = &decisions[0];
     assert_eq!(
         decision.conflicts.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["10.96.0.1:80/TCP belongs to the older Service shop/old; give one of them another address or port"]
+        [
+            "10.96.0.1:80/TCP belongs to Service shop/old, which is older or first by name; give one of them another address \
+          or port"
+        ]
     );
     assert_eq!(node.frontends("young")[0].address.to_string(), "198.51.100.1");
 }

@@ -143,6 +143,22 @@ fn a_manifest_directory_that_is_missing_is_named() {
 }
 
 #[test]
+fn a_start_that_the_configuration_dooms_touches_nothing_in_the_kernel() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    for (more, parts) in [
+        (&["--health-addr", "192.0.2.1:10256"][..], &["192.0.2.1:10256", "--health-addr"][..]),
+        (&["--metrics-addr", "192.0.2.1:10249"], &["192.0.2.1:10249", "--metrics-addr"]),
+        (&["--source", "kube", "--kube-api", "api.example:6443"], &["api.example:6443", "--kube-api https://"]),
+        (&["--source", "dir:/nonexistent"], &["/nonexistent", "--source"]),
+        (&["--cgroup-root", "/nonexistent"], &["/nonexistent", "--cgroup-root"]),
+    ] {
+        assert_says(&refused_start(node, &manifests, more), parts);
+        assert!(!node.bpffs.path.join("maps/SERVICES").exists(), "{more:?} leaves maps behind");
+    }
+}
+
+#[test]
 fn the_verbs_that_read_say_when_there_is_nothing_to_read() {
     let network = network();
     let node = network.node("n1").unwrap();
@@ -168,6 +184,36 @@ fn cleanup_leaves_no_trace_and_the_next_start_begins_anew() {
             .filter(|name| !name.ends_with(".debug"))
             .collect();
         assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+#[test]
+fn cleanup_removes_nothing_from_a_directory_that_is_no_agents() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    let home = manifests.beside().join("home");
+    fs::create_dir_all(home.join("maps")).unwrap();
+    fs::write(home.join("maps/treasure"), "x").unwrap();
+    let home_path = home.display().to_string();
+    assert_says(&refusal(node, &["cleanup", "--bpffs", &home_path]), &[&home_path, "--bpffs"]);
+    assert!(home.join("maps/treasure").exists());
+
+    let others = node.bpffs.path.join("others");
+    fs::create_dir_all(others.join("maps/theirs")).unwrap();
+    let others_path = others.display().to_string();
+    assert_says(&refusal(node, &["cleanup", "--bpffs", &others_path]), &[&others_path, "nothing is removed"]);
+    assert!(others.join("maps/theirs").exists());
+}
+
+#[test]
+fn cleanup_may_be_repeated() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    Agent::start(node, &manifests, &[]).unwrap().terminate().unwrap();
+    let bpffs = node.bpffs.path.display().to_string();
+    for _ in 0..2 {
+        let output = run_to_end(&node.place(), &["cleanup", "--bpffs", &bpffs], false).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

@@ -1,14 +1,16 @@
 //! `run`: the agent's options.
 
 use std::{
-    env,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{NonEmptyStringValueParser, RangedU64ValueParser},
+};
 use ipnet::IpNet;
 
 use super::Place;
@@ -25,7 +27,7 @@ use crate::{
 #[derive(Args)]
 pub(super) struct Options {
     /// This node's name, as its Node object has it: decides which endpoints are local
-    #[arg(long, env = "MILLRACE_NODE_NAME", value_name = "NAME")]
+    #[arg(long, env = "MILLRACE_NODE_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     node_name: String,
     /// This node's zone, for topology hints; by default from the Node object, where the source has one
     #[arg(long, env = "MILLRACE_ZONE", value_name = "ZONE")]
@@ -77,7 +79,8 @@ pub(super) struct Options {
     metrics_addr: Listen,
     /// Seconds that a start waits for the source's first complete list before it programs what it has heard so far.
     /// Until that list nothing is removed from maps that an earlier agent left
-    #[arg(long, env = "MILLRACE_SYNC_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, env = "MILLRACE_SYNC_TIMEOUT", value_name = "SECONDS", default_value_t = 30,
+        value_parser = RangedU64ValueParser::<u64>::new().range(..=86_400))]
     sync_timeout: u64,
     #[command(flatten, next_help_heading = "Sizes of the maps (rounded up to powers of two)")]
     sizes: Sizes,
@@ -87,23 +90,23 @@ pub(super) struct Options {
 #[derive(Args)]
 struct Sizes {
     /// Service ports, counted once per address family
-    #[arg(long, env = "MILLRACE_MAX_SERVICES", value_name = "N", default_value_t = Limits::default().services)]
+    #[arg(long, env = "MILLRACE_MAX_SERVICES", value_name = "N", default_value_t = Limits::default().services, value_parser = entries())]
     max_services: u32,
     /// Frontends per family: addresses and ports that clients name, and one mark per address [default: twice the
     /// services]
-    #[arg(long, env = "MILLRACE_MAX_FRONTENDS", value_name = "N")]
+    #[arg(long, env = "MILLRACE_MAX_FRONTENDS", value_name = "N", value_parser = entries())]
     max_frontends: Option<u32>,
     /// Endpoints, counted once per service port
-    #[arg(long, env = "MILLRACE_MAX_BACKENDS", value_name = "N", default_value_t = Limits::default().backends)]
+    #[arg(long, env = "MILLRACE_MAX_BACKENDS", value_name = "N", default_value_t = Limits::default().backends, value_parser = entries())]
     max_backends: u32,
     /// Places in endpoint sets per family; a service whose policy is Local needs two sets [default: as backends]
-    #[arg(long, env = "MILLRACE_MAX_SLOTS", value_name = "N")]
+    #[arg(long, env = "MILLRACE_MAX_SLOTS", value_name = "N", value_parser = entries())]
     max_slots: Option<u32>,
     /// Entries for tracked flows per family, two for each flow
-    #[arg(long, env = "MILLRACE_MAX_FLOWS", value_name = "N", default_value_t = Limits::default().flows)]
+    #[arg(long, env = "MILLRACE_MAX_FLOWS", value_name = "N", default_value_t = Limits::default().flows, value_parser = entries())]
     max_flows: u32,
     /// Clients per family that session affinity remembers
-    #[arg(long, env = "MILLRACE_MAX_AFFINITY", value_name = "N", default_value_t = Limits::default().affinity)]
+    #[arg(long, env = "MILLRACE_MAX_AFFINITY", value_name = "N", default_value_t = Limits::default().affinity, value_parser = entries())]
     max_affinity: u32,
 }
 
@@ -126,6 +129,13 @@ enum Tc {
     Clsact,
 }
 
+/// The largest map is far beyond what the API server allows in a cluster, and within what the kernel can make.
+const MAX_ENTRIES: u64 = 1 << 24;
+
+fn entries() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(1..=MAX_ENTRIES)
+}
+
 /// An address to listen on, or none.
 #[derive(Clone, Copy)]
 struct Listen(Option<SocketAddr>);
@@ -138,7 +148,7 @@ impl Sizes {
     fn limits(&self) -> Limits {
         Limits {
             services: self.max_services,
-            frontends: self.max_frontends.unwrap_or(self.max_services.saturating_mul(2)),
+            frontends: self.max_frontends.unwrap_or(self.max_services * 2),
             backends: self.max_backends,
             slots: self.max_slots.unwrap_or(self.max_backends),
             flows: self.max_flows,
@@ -147,15 +157,20 @@ impl Sizes {
     }
 }
 
+/// A variable that is empty, as templates of pods leave it, says nothing.
+fn said(value: Option<String>) -> Option<String> {
+    value.filter(|value| !value.is_empty())
+}
+
 impl Options {
     fn config(self) -> Config {
         Config {
             limits: self.sizes.limits(),
             node: self.node_name,
-            zone: self.zone,
+            zone: said(self.zone),
             node_ips: self.node_ip,
             source: self.source,
-            kube_api: self.kube_api.or_else(|| env::var("CLUSTER_ENDPOINT").ok()),
+            kube_api: said(self.kube_api),
             pins: self.place.pins(),
             cgroup_root: self.cgroup_root,
             service_cidrs: self.service_cidr,

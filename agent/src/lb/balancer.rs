@@ -21,9 +21,11 @@ pub struct Decision {
     pub conflicts: Vec<Conflict>,
 }
 
-/// Two Services claim one frontend; the older one has it.
+/// Two Services claim one frontend; the older one has it, and of two that do not say their age the first by name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{frontend} belongs to the older Service {holder}; give one of them another address or port")]
+#[error(
+    "{frontend} belongs to Service {holder}, which is older or first by name; give one of them another address or port"
+)]
 pub struct Conflict {
     pub frontend: Frontend,
     pub holder: ServiceKey,

@@ -10,6 +10,11 @@ pub(super) fn routable(field: &str, text: &str) -> Result<IpAddr, Malformed> {
     let ip: IpAddr = text.trim().parse().map_err(|_| {
         Malformed::new(field, format!("`{text}` is no IP address; write one such as 10.0.0.1 or fd00::1"))
     })?;
+    if let IpAddr::V6(v6) = ip
+        && let Some(v4) = v6.to_ipv4_mapped()
+    {
+        return Err(Malformed::new(field, format!("`{text}` is an IPv4-mapped address; write {v4}")));
+    }
     let scope = match ip {
         _ if ip.is_unspecified() => "the unspecified address",
         _ if ip.is_loopback() => "a loopback address",
@@ -17,7 +22,6 @@ pub(super) fn routable(field: &str, text: &str) -> Result<IpAddr, Malformed> {
         IpAddr::V4(v4) if v4.is_link_local() => "a link-local address",
         IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
         IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4-mapped address; write it as IPv4",
         _ => return Ok(ip),
     };
     Err(Malformed::new(field, format!("`{text}` is {scope}: no service may use it; write a routable address")))

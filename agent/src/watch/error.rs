@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    #[error("--source {value}: write `kube` (the API server) or `dir:PATH` (a directory of manifests)")]
+    #[error("`{value}` is no source: write `kube` (the API server) or `dir:PATH` (a directory of manifests)")]
     Source { value: String },
     #[error("manifest directory {}: {source}; create it, make it readable for the agent, or name another with --source dir:PATH", path.display())]
     Directory { path: PathBuf, source: io::Error },
