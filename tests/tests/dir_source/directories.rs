@@ -1,8 +1,10 @@
 //! Directories that come and go.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
-use crate::source::{QUIET, Source, service};
+use millrace_tests::view::View;
+
+use crate::source::{QUIET, Source, service, spawn};
 
 #[tokio::test]
 async fn a_sub_directory_that_comes_later_goes_and_returns_is_watched_each_time() {
@@ -54,4 +56,55 @@ async fn a_directory_deleted_file_by_file_takes_its_objects_along_and_may_be_mad
     fs::create_dir(source.path("")).unwrap();
     source.write("pay.yaml", &service("pay", "10.96.0.2"));
     source.until_services(&["shop/pay"]).await;
+}
+
+#[tokio::test]
+async fn a_link_to_a_directory_is_not_followed_whenever_it_is_made() {
+    let mut source =
+        Source::start(|root| fs::write(root.join("cart.yaml"), service("cart", "10.96.0.1")).unwrap()).await;
+    // Into itself, and to a directory beside.
+    let beside = source.above.path().join("beside");
+    fs::create_dir(&beside).unwrap();
+    fs::write(beside.join("stray.yaml"), service("stray", "10.96.0.2")).unwrap();
+    symlink(".", source.path("loop")).unwrap();
+    symlink(&beside, source.path("linked")).unwrap();
+    source.view.settle(QUIET).await;
+    assert_eq!(source.view.service_names(), ["shop/cart"]);
+    assert!(!source.view.was_rejected("shop/cart", ""), "no object is seen twice through a link");
+    // The end of a link must not end the watch of what it led to.
+    fs::remove_file(source.path("loop")).unwrap();
+    source.view.settle(QUIET).await;
+    source.write("pay.yaml", &service("pay", "10.96.0.3"));
+    source.until_services(&["shop/cart", "shop/pay"]).await;
+}
+
+/// `current` leads to release 1 or 2; the manifests are in `current/manifests`.
+#[tokio::test]
+async fn a_release_that_is_swapped_by_a_link_above_the_directory_takes_effect_and_is_watched() {
+    let above = tempfile::tempdir().unwrap();
+    let release = |number: u8| above.path().join(number.to_string()).join("manifests");
+    let deploy = |number: u8| {
+        fs::create_dir_all(release(number)).unwrap();
+        fs::write(release(number).join("cart.yaml"), service("cart", &format!("10.96.0.{number}"))).unwrap();
+        let next = above.path().join("next");
+        symlink(number.to_string(), &next).unwrap();
+        fs::rename(&next, above.path().join("current")).unwrap();
+    };
+    deploy(1);
+    let (mut view, output) = View::new();
+    spawn(above.path().join("current/manifests"), output);
+    view.until_synced().await;
+    for number in 2..5 {
+        deploy(number);
+        view.until("the release is in force", |view| view.cluster_ip("shop/cart") == Some(format!("10.96.0.{number}")))
+            .await;
+        // The former release's end is no news.
+        fs::remove_dir_all(above.path().join((number - 1).to_string())).unwrap();
+        view.settle(QUIET).await;
+        fs::write(release(number).join("pay.yaml"), service("pay", &format!("10.96.1.{number}"))).unwrap();
+        view.until("a later file of the release is in force", |view| {
+            view.cluster_ip("shop/pay") == Some(format!("10.96.1.{number}"))
+        })
+        .await;
+    }
 }

@@ -33,6 +33,15 @@ use super::{
 /// Files that are parsed at a time.
 const PARSERS: usize = 4;
 
+/// Whether the directory can be read, for a caller who has something else to do before [`run`].
+///
+/// # Errors
+///
+/// When it cannot.
+pub fn check(root: &Path) -> Result<(), WatchError> {
+    fs::read_dir(root).map(drop).map_err(|source| WatchError::Directory { path: root.to_owned(), source })
+}
+
 /// Says what the directory holds, then [`Change::Synced`], then what changes in it. Ends when nobody listens any more;
 /// dropping the future ends it too.
 ///
@@ -41,8 +50,8 @@ const PARSERS: usize = 4;
 /// Only at the start: the directory is not there, cannot be read, or cannot be watched. Later, a directory that vanishes
 /// as a whole (moved away, unmounted) leaves its objects in force until it is back; files deleted from it do not.
 pub async fn run(root: &Path, proxy_name: Option<&str>, output: &Output) -> Result<(), WatchError> {
+    check(root)?;
     let root = absolute(root).map_err(|source| WatchError::Directory { path: root.to_owned(), source })?;
-    fs::read_dir(&root).map_err(|source| WatchError::Directory { path: root.clone(), source })?;
     let (looks, mut events) = mpsc::unbounded_channel();
     let watcher = watcher(&root, looks).map_err(|source| WatchError::Inotify { path: root.clone(), source })?;
     let mut directory = Directory {
@@ -73,7 +82,6 @@ pub async fn run(root: &Path, proxy_name: Option<&str>, output: &Output) -> Resu
     Ok(())
 }
 
-/// Watches the directory that holds `root`, too: only it tells when `root` comes back.
 fn watcher(root: &Path, looks: mpsc::UnboundedSender<Look>) -> Result<RecommendedWatcher, Box<notify::Error>> {
     let top = root.to_owned();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -90,10 +98,23 @@ fn watcher(root: &Path, looks: mpsc::UnboundedSender<Look>) -> Result<Recommende
         }
     })?;
     watcher.watch(root, RecursiveMode::NonRecursive)?;
-    if let Some(parent) = root.parent() {
-        watcher.watch(parent, RecursiveMode::NonRecursive)?;
-    }
+    watch_above(&mut watcher, root)?;
     Ok(watcher)
+}
+
+/// Watches the directory that holds `root`, which alone tells when `root` comes back, and those that hold links on the
+/// way to it: releases are swapped by such a link (`/etc/millrace/current/services`).
+fn watch_above(watcher: &mut RecommendedWatcher, root: &Path) -> notify::Result<()> {
+    let links = root.ancestors().skip(1).filter(|path| path.is_symlink()).filter_map(Path::parent);
+    root.parent().into_iter().chain(links).try_for_each(|path| watch_anew(watcher, path))
+}
+
+/// By a path that may lead to another directory than it did: the watch of the former one, if it stayed, would take this
+/// one along when it ends.
+fn watch_anew(watcher: &mut RecommendedWatcher, path: &Path) -> notify::Result<()> {
+    // Most often there was none.
+    let _ = watcher.unwatch(path);
+    watcher.watch(path, RecursiveMode::NonRecursive)
 }
 
 struct Directory {
@@ -119,8 +140,13 @@ impl Directory {
         }
         let watcher = &mut self.watcher;
         let mut unwatched = Vec::new();
-        let survey = Survey::of(path, &mut |directory| {
-            if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+        if path == self.root
+            && let Err(error) = watch_above(watcher, path)
+        {
+            unwatched.push((path.to_owned(), io::Error::other(error)));
+        }
+        let survey = Survey::of(path, &self.root, &mut |directory| {
+            if let Err(error) = watch_anew(watcher, directory) {
                 unwatched.push((directory.to_owned(), io::Error::other(error)));
             }
         });

@@ -48,9 +48,12 @@ pub(super) struct Survey {
 
 impl Survey {
     /// Looks at `path`, be it a file, a directory or nothing. `enter` is called for each directory before it is read, so
-    /// that a watch set there misses nothing.
-    pub(super) fn of(path: &Path, enter: &mut impl FnMut(&Path)) -> Self {
+    /// that a watch set there misses nothing. Only the `root` may be a link to a directory.
+    pub(super) fn of(path: &Path, root: &Path, enter: &mut impl FnMut(&Path)) -> Self {
         let mut survey = Self::default();
+        if path != root && is_linked_directory(path) {
+            return survey;
+        }
         if let Err(error) = survey.visit(path, enter)
             && error.kind() != ErrorKind::NotFound
         {
@@ -71,9 +74,7 @@ impl Survey {
                     continue;
                 }
                 let path = entry.path();
-                // A link to a directory could lead around in a circle.
-                if entry.file_type()?.is_symlink() && path.is_dir() {
-                    tracing::debug!(path = %path.display(), "a link to a directory is not followed");
+                if is_linked_directory(&path) {
                     continue;
                 }
                 match self.visit(&path, enter) {
@@ -94,6 +95,15 @@ impl Survey {
 /// Editors and the kubelet keep their own files under names with a dot.
 pub(super) fn is_visible(name: &[u8]) -> bool {
     !name.starts_with(b".")
+}
+
+/// It could lead around in a circle, and a directory that is watched under two names is lost when one of them goes.
+fn is_linked_directory(path: &Path) -> bool {
+    let linked = path.is_symlink() && path.is_dir();
+    if linked {
+        tracing::debug!(path = %path.display(), "a link to a directory is not followed");
+    }
+    linked
 }
 
 fn is_manifest(path: &Path) -> bool {
