@@ -3,7 +3,9 @@
 
 use std::{
     env,
+    ffi::CStr,
     fs::{self, File},
+    io,
     net::{IpAddr, Ipv4Addr},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
@@ -15,6 +17,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
     unistd::{Pid, Uid, setuid},
 };
@@ -183,13 +187,34 @@ impl Drop for Agent {
 /// # Errors
 /// If it is not built or does not end.
 pub fn run_to_end(place: &Place, arguments: &[&str], as_user: bool) -> Result<Output> {
+    let drop_root = move || if as_user { Ok(setuid(NOBODY)?) } else { Ok(()) };
+    run_after(place, arguments, drop_root)
+}
+
+/// As [`run_to_end`], where the kernel's BTF is not to be seen: an empty file system lies over it, in a mount namespace
+/// of the agent's own.
+///
+/// # Errors
+/// As [`run_to_end`].
+pub fn run_without_btf(place: &Place, arguments: &[&str]) -> Result<Output> {
+    run_after(place, arguments, || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let none: Option<&CStr> = None;
+        mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        Ok(mount(none, c"/sys/kernel/btf", Some(c"tmpfs"), MsFlags::empty(), none)?)
+    })
+}
+
+/// `prepare` makes system calls between fork and exec; it allocates nothing and takes no lock.
+fn run_after(
+    place: &Place,
+    arguments: &[&str],
+    prepare: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+) -> Result<Output> {
     let mut command = place.command(&binary()?)?;
-    if as_user {
-        // After the place's own closure, which needs to be root; so `Command::uid` would come too early.
-        let drop_root = || Ok(setuid(NOBODY)?);
-        // SAFETY: one system call between fork and exec, no allocation, no lock.
-        unsafe { command.pre_exec(drop_root) };
-    }
+    // After the place's own closure, which needs to be root; so `Command::uid` would come too early.
+    // SAFETY: only system calls between fork and exec, no allocation, no lock.
+    unsafe { command.pre_exec(prepare) };
     let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let deadline = Instant::now() + PATIENCE;
     while child.try_wait()?.is_none() {

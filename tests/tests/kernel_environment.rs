@@ -6,7 +6,7 @@ use std::fs;
 
 use aya::maps::Array;
 use millrace_tests::{
-    agent::{Agent, run_to_end},
+    agent::{Agent, run_to_end, run_without_btf},
     manifests::Manifests,
     network::{Network, NodeSpec},
     node::Node,
@@ -128,6 +128,23 @@ fn an_agent_without_capabilities_is_told_which_are_missing() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
     assert_says(&text, &["CAP_BPF", "CAP_NET_ADMIN", "securityContext"]);
+}
+
+#[test]
+fn a_kernel_that_shows_no_btf_is_told_of_with_the_remedy() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    let (cgroup, bpffs) = (node.cgroup.path.display().to_string(), node.bpffs.path.display().to_string());
+    let source = format!("dir:{}", manifests.path().display());
+    let arguments = ["run", "--node-name", "n1", "--source", &source, "--cgroup-root", &cgroup, "--bpffs", &bpffs];
+    let output = run_without_btf(&node.place(), &arguments).unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "the agent starts:\n{text}");
+    let said = text.lines().last().unwrap_or_default();
+    assert_says(said, &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF", "mount the host's /sys"]);
+    assert!(!node.bpffs.path.join("maps").exists(), "nothing was begun");
+    // It was seen missing by that agent only.
+    Agent::start(node, &manifests, &[]).unwrap().terminate().unwrap();
 }
 
 #[test]

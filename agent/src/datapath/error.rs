@@ -61,8 +61,8 @@ pub enum SetupError {
     #[error("missing capabilities {missing}: run the agent as root, or add them to its securityContext")]
     Capabilities { missing: String },
     #[error(
-        "the kernel offers no BTF at /sys/kernel/btf/vmlinux: use a kernel built with CONFIG_DEBUG_INFO_BTF (every \
-         distribution's since 2021)"
+        "no BTF at /sys/kernel/btf/vmlinux: in a container, mount the host's /sys; else the kernel was built without \
+         CONFIG_DEBUG_INFO_BTF: use one that has it (every distribution's since 2021)"
     )]
     NoBtf,
     #[error("the eBPF object could not be loaded: {source}")]
