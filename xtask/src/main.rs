@@ -6,6 +6,7 @@ mod command;
 mod debian;
 mod demo;
 mod kernel;
+mod kernels;
 mod licences;
 mod privileges;
 mod setup;
@@ -32,6 +33,8 @@ enum Verb {
     Build(build::Arguments),
     /// Check everything: format, lints, licences, unit tests, kernel tests, and the tests in virtual machines
     Test(test::Arguments),
+    /// Ask this kernel and those of the matrix what they are like, and write the tables of docs/kernels.md
+    Kernels,
     /// Two nodes on this machine, with services, traffic and failures
     Demo(demo::Arguments),
     /// Measure against the direct path
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::everything(),
         Verb::Build(arguments) => build::build(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
+        Verb::Kernels => kernels::record(),
         Verb::Demo(arguments) => demo::demo(&arguments),
         Verb::Bench(arguments) => bench::bench(&arguments),
     };

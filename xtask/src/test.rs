@@ -37,8 +37,9 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
             kernel::Choice::All
         }
     };
-    let (versions, filter) = (kernels.versions(), arguments.filter.as_deref());
-    steps.step(&format!("tests under kernels {}", versions.join(" and ")), || kernel::test(&versions, filter))?;
+    let (versions, task) = (kernels.versions(), kernel::Task::Test(arguments.filter.as_deref()));
+    steps
+        .step(&format!("tests under kernels {}", versions.join(" and ")), || kernel::test(&versions, task).map(drop))?;
     steps.print();
     Ok(())
 }

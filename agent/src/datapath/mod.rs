@@ -36,7 +36,7 @@ pub use load::{Constants, Loaded, load};
 pub use memory::{Fault, MemoryTables};
 pub use object::object;
 pub use pins::{Pins, PinsLock};
-pub use probe::{Features, probe};
+pub use probe::{Feature, Features, features, probe};
 pub use sizes::Limits;
 pub use snapshot::snapshot;
 pub use sweep::sweep;

@@ -8,7 +8,7 @@ use aya::{
     programs::ProgramType,
     sys::{BpfHelper, is_helper_supported},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{SetupError, has_tcx};
 
@@ -18,11 +18,68 @@ const SYS_ADMIN: u32 = 21;
 const PERFMON: u32 = 38;
 const BPF: u32 = 39;
 
+const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
+
 /// What the data path can use here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     /// Programs attach to devices by links; else by filters of clsact.
     pub tcx: bool,
+}
+
+/// Something of the kernel's that the data path uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    pub name: &'static str,
+    /// The first kernel that has it, where its maker has not left it out.
+    pub since: &'static str,
+    /// What is done in its place.
+    pub without: &'static str,
+    /// This kernel has it.
+    pub here: bool,
+}
+
+/// Every feature that kernels differ in, as found in this one.
+#[must_use]
+pub fn features() -> Vec<Feature> {
+    let feature = |name, since, without, here| Feature { name, since, without, here };
+    // The verifier has the last word: where a probe cannot tell, it is asked.
+    let helper = |kind, helper| is_helper_supported(kind, helper).unwrap_or(true);
+    let (socket, packet) = (ProgramType::CgroupSockAddr, ProgramType::SchedClassifier);
+    vec![
+        feature("TCX links", "6.6", "devices are attached through filters of the clsact qdisc", has_tcx()),
+        feature(
+            "bpf_set_retval",
+            "5.18",
+            "the socket hooks are refused: a refused connection would be told EPERM",
+            helper(socket, BpfHelper::BPF_FUNC_set_retval),
+        ),
+        feature(
+            "bpf_for_each_map_elem",
+            "5.13",
+            "the sweep of flows that are over is refused",
+            helper(packet, BpfHelper::BPF_FUNC_for_each_map_elem),
+        ),
+        feature(
+            "bpf_ktime_get_coarse_ns",
+            "5.11",
+            "the per-packet programs are refused",
+            helper(packet, BpfHelper::BPF_FUNC_ktime_get_coarse_ns),
+        ),
+        feature(
+            "bpf_get_netns_cookie",
+            "5.7",
+            "the socket hooks are refused: host and pods could not be told apart",
+            helper(socket, BpfHelper::BPF_FUNC_get_netns_cookie),
+        ),
+        feature("BTF of the kernel", "5.4", "the agent does not start", Path::new(KERNEL_TYPES).exists()),
+        feature(
+            "socket storage",
+            "5.2",
+            "the socket hooks are refused",
+            aya::sys::is_map_supported(MapType::SkStorage).unwrap_or(true),
+        ),
+    ]
 }
 
 /// Refuses what the data path cannot do without, and logs the rest once.
@@ -34,26 +91,14 @@ pub fn probe() -> Result<Features, SetupError> {
     if let Some(missing) = missing_capabilities(&status) {
         return Err(SetupError::Capabilities { missing });
     }
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+    if !Path::new(KERNEL_TYPES).exists() {
         return Err(SetupError::NoBtf);
     }
     let features = Features { tcx: has_tcx() };
     let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
     info!(kernel = kernel.unwrap_or_default(), tcx = features.tcx, "kernel");
-    if !features.tcx {
-        info!("the kernel has no TCX (6.6): devices are attached through the clsact qdisc");
-    }
-    for (helper, name, lost) in [
-        (BpfHelper::BPF_FUNC_set_retval, "bpf_set_retval", "refused connections would be told EPERM"),
-        (BpfHelper::BPF_FUNC_get_netns_cookie, "bpf_get_netns_cookie", "host and pods could not be told apart"),
-    ] {
-        // The verifier has the last word: this line explains what it is about to refuse.
-        if !is_helper_supported(ProgramType::CgroupSockAddr, helper).unwrap_or(true) {
-            warn!(helper = name, "the kernel lacks a helper (5.18 has all): {lost}");
-        }
-    }
-    if !aya::sys::is_map_supported(MapType::SkStorage).unwrap_or(true) {
-        warn!("the kernel has no socket storage (5.10 for these programs)");
+    for feature in self::features().iter().filter(|feature| !feature.here) {
+        info!(feature = feature.name, since = feature.since, "the kernel lacks a feature: {}", feature.without);
     }
     Ok(features)
 }

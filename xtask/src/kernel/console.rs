@@ -9,6 +9,8 @@ use super::times::Times;
 pub(crate) const BEGIN: &str = "MILLRACE-MACHINE-BEGIN";
 pub(crate) const RESULT: &str = "MILLRACE-MACHINE-RESULT";
 pub(crate) const END: &str = "MILLRACE-MACHINE-END";
+/// Opens a line of a test that records what a kernel is like.
+pub(crate) const RECORD: &str = "MILLRACE-RECORD";
 
 /// Collects lines of a console.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub(crate) struct Console {
     failed: Vec<String>,
     ended: Option<bool>,
     pub(crate) times: Times,
+    /// What follows the word, of each line that has it.
+    pub(crate) records: Vec<String>,
 }
 
 impl Console {
@@ -34,6 +38,8 @@ impl Console {
                 (Some(name), Some(status)) => self.failed.push(format!("{name} (exit status {status})")),
                 _ => self.failed.push(format!("unreadable result `{}`", rest.trim())),
             }
+        } else if let Some(rest) = after(line, RECORD) {
+            self.records.push(rest.trim().to_owned());
         } else if let Some(rest) = after(line, END) {
             self.ended = Some(rest.trim() == "0");
         }
@@ -60,7 +66,8 @@ impl Console {
     }
 }
 
-fn after<'line>(line: &'line str, word: &str) -> Option<&'line str> {
+/// What follows `word` in a line that has it.
+pub(crate) fn after<'line>(line: &'line str, word: &str) -> Option<&'line str> {
     line.split_once(word).map(|(_, rest)| rest)
 }
 

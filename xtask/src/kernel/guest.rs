@@ -38,8 +38,9 @@ const MACHINE: [&str; 9] = ["-smp", "2", "-m", "2048", "-nographic", "-nodefault
 /// has none of the flaws that a kernel works around at the cost of a flushed TLB for each system call.
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 loglevel=4 net.ifnames=0 mitigations=off no5lvl";
 
-/// Boots one, copies its console to `log` and, under the kernel's name, to standard output, and judges it.
-pub(crate) fn boot(name: &str, kernel: &Kernel, archive: &Path, expected: usize, log: &Path) -> Result<()> {
+/// Boots one, copies its console to `log` and, under the kernel's name, to standard output, and judges it. Returns what
+/// it said for the record.
+pub(crate) fn boot(name: &str, kernel: &Kernel, archive: &Path, expected: usize, log: &Path) -> Result<Vec<String>> {
     let machine = Boot { name, kernel, archive, log };
     let mut console = Console::default();
     if OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok() {
@@ -61,7 +62,8 @@ pub(crate) fn boot(name: &str, kernel: &Kernel, archive: &Path, expected: usize,
     for (test, took) in console.times.slowest() {
         println!("{name:>5} | {:>8.1} s  {test}", took.as_secs_f64());
     }
-    console.verdict(expected).map_err(|why| anyhow!("kernel {name}: {why}; the console is in {}", log.display()))
+    console.verdict(expected).map_err(|why| anyhow!("kernel {name}: {why}; the console is in {}", log.display()))?;
+    Ok(console.records)
 }
 
 /// What is booted, and where its console goes.

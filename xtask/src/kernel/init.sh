@@ -5,8 +5,8 @@
 /bin/busybox --install -s /bin
 # One test at a time: an emulated machine has the speed of one slow processor, and tests wait for things with a limit.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1 RUST_TEST_THREADS=1 TERM=dumb
-# A test that may skip what a kernel lacks must not skip it here, where it is known to be there.
-export MILLRACE_MACHINE=1
+# With MILLRACE_MACHINE, a test that may skip what a kernel lacks must not skip it: here it is known to be there.
+export @VARIABLE@
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
@@ -33,8 +33,8 @@ failed=0
 matching=0
 while read -r name executable; do
     cd @DIRECTORY@ || exit 1
-    matching=$((matching + $("$executable" --list @FILTER@ | grep -c ': test$')))
-    CARGO_MANIFEST_DIR=@DIRECTORY@ "$executable" @FILTER@ </dev/null 2>&1
+    matching=$((matching + $("$executable" --list @ARGUMENTS@ | grep -c ': test$')))
+    CARGO_MANIFEST_DIR=@DIRECTORY@ "$executable" @ARGUMENTS@ </dev/null 2>&1
     status=$?
     echo "@RESULT@ $name $status"
     [ $status = 0 ] || failed=1

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{console, executables::Executables, libraries, modules, package::Kernel};
+use super::{Task, console, executables::Executables, libraries, modules, package::Kernel};
 use crate::{
     command::{capture, program},
     workspace,
@@ -46,15 +46,10 @@ const IPTABLES: [(&str, [&str; 6]); 2] = [
 const INIT: &str = include_str!("init.sh");
 
 /// Data that tests read, below the workspace's root.
-const DATA: [&str; 2] = ["tests", "manifests"];
+const DATA: [&str; 3] = ["tests", "manifests", "docs"];
 
 /// Builds the archive below `directory` and returns its path.
-pub(crate) fn build(
-    kernel: &Kernel,
-    executables: &Executables,
-    filter: Option<&str>,
-    directory: &Path,
-) -> Result<PathBuf> {
+pub(crate) fn build(kernel: &Kernel, executables: &Executables, task: Task<'_>, directory: &Path) -> Result<PathBuf> {
     let root = Root { path: directory.join("root") };
     let _ = fs::remove_dir_all(&root.path);
     root.copy_program(&found("busybox")?, Path::new("/bin/busybox"))?;
@@ -75,7 +70,7 @@ pub(crate) fn build(
     }
     let modules = modules::install(&kernel.modules, &root.path.join("modules"))?;
     fs::write(root.path.join("tests"), list)?;
-    root.write_init(&modules, filter)?;
+    root.write_init(&modules, task)?;
     root.archive(&directory.join("initramfs.cpio"))
 }
 
@@ -148,10 +143,11 @@ impl Root {
         Ok(())
     }
 
-    fn write_init(&self, modules: &[String], filter: Option<&str>) -> Result<()> {
+    fn write_init(&self, modules: &[String], task: Task<'_>) -> Result<()> {
         let init = INIT
             .replace("@MODULES@", &modules.join(" "))
-            .replace("@FILTER@", filter.unwrap_or_default())
+            .replace("@ARGUMENTS@", task.arguments())
+            .replace("@VARIABLE@", task.variable())
             .replace("@DIRECTORY@", &workspace::root().join("tests").display().to_string())
             .replace("@BEGIN@", console::BEGIN)
             .replace("@RESULT@", console::RESULT)

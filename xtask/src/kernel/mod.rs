@@ -16,6 +16,8 @@ use anyhow::{Result, bail};
 
 use crate::workspace;
 
+pub(crate) use console::{RECORD, after};
+
 /// Which kernels: Amazon Linux 2023's and Debian 12's series, and the long-term series after it.
 const VERSIONS: [&str; 2] = ["6.1", "6.12"];
 
@@ -46,6 +48,33 @@ impl FromStr for Choice {
     }
 }
 
+/// What the tests in a machine are there for.
+#[derive(Clone, Copy)]
+pub(crate) enum Task<'of> {
+    /// To pass: all, or those whose name contains this.
+    Test(Option<&'of str>),
+    /// To say what docs/kernels.md must say of each kernel.
+    Record,
+}
+
+impl Task<'_> {
+    /// Words for each test binary.
+    pub(crate) fn arguments(&self) -> &str {
+        match self {
+            Self::Test(filter) => filter.unwrap_or_default(),
+            Self::Record => "recorded_ --nocapture",
+        }
+    }
+
+    /// An assignment in the tests' environment.
+    pub(crate) fn variable(&self) -> &'static str {
+        match self {
+            Self::Test(_) => "MILLRACE_MACHINE=1",
+            Self::Record => "MILLRACE_RECORD=1",
+        }
+    }
+}
+
 /// A machine that is ready to be booted.
 struct Prepared {
     version: &'static str,
@@ -55,8 +84,8 @@ struct Prepared {
 }
 
 /// Boots the kernels side by side, runs the tests in each, and fails unless every one of them says that it passed. One
-/// kernel's failure hides nothing of another's.
-pub(crate) fn test(versions: &[&'static str], filter: Option<&str>) -> Result<()> {
+/// kernel's failure hides nothing of another's. Returns what they said for the record.
+pub(crate) fn test(versions: &[&'static str], task: Task<'_>) -> Result<Vec<String>> {
     let executables = executables::build()?;
     if executables.tests.is_empty() {
         bail!("no test of tests/tests/ begins with kernel_: nothing would be tested");
@@ -65,18 +94,26 @@ pub(crate) fn test(versions: &[&'static str], filter: Option<&str>) -> Result<()
     for version in versions {
         let directory = workspace::target().join("vm").join(version);
         let kernel = package::unpacked(version, &directory)?;
-        let archive = initramfs::build(&kernel, &executables, filter, &directory)?;
+        let archive = initramfs::build(&kernel, &executables, task, &directory)?;
         machines.push(Prepared { version, kernel, archive, log: directory.join("console.log") });
     }
     let expected = executables.tests.len();
-    let failed: Vec<String> = thread::scope(|scope| {
+    let results: Vec<Result<Vec<String>>> = thread::scope(|scope| {
         let boot = |machine: &Prepared| {
             guest::boot(machine.version, &machine.kernel, &machine.archive, expected, &machine.log)
         };
         let running: Vec<_> = machines.iter().map(|machine| scope.spawn(move || boot(machine))).collect();
-        let ended =
-            running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        ended.filter_map(|result| result.err().map(|error| format!("{error:#}"))).collect()
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     });
-    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
+    let (mut said, mut failed) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(records) => said.extend(records),
+            Err(error) => failed.push(format!("{error:#}")),
+        }
+    }
+    if failed.is_empty() { Ok(said) } else { bail!("{}", failed.join("\n")) }
 }
