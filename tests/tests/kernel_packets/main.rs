@@ -5,12 +5,14 @@
 mod rig;
 
 mod choice;
+mod conversations;
 mod errors;
 mod fragments;
 mod hairpin;
 mod limits;
 mod malformed;
 mod race;
+mod random;
 mod refusal;
 mod sweep;
 mod translate;

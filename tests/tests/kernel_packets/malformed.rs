@@ -7,7 +7,10 @@ use millrace_tests::{
     test_run::Action,
 };
 
-use crate::rig::{Rig, answer, casts, openings};
+use crate::{
+    random::Random,
+    rig::{Rig, answer, casts, openings},
+};
 
 /// However short a packet to a service is cut, it is dropped or left as it is: never rewritten, never answered.
 #[test]
@@ -121,18 +124,12 @@ fn noise_does_no_harm() {
         let mut rig = Rig::new();
         rig.service(&cast, &[(1, cast.one)]);
         let clean = openings(cast.client, cast.service).map(|packet| packet.payload(&[0; 64]).frame());
-        let mut state = 0x2545_f491_4f6c_dd1du64;
-        let mut random = |below: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            usize::try_from(state >> 33).unwrap() % below
-        };
+        let mut random = Random::new();
         for i in 0..20_000 {
             let mut frame = clean[i % 2].clone();
-            for _ in 0..=random(4) {
-                let at = 12 + random(frame.len() - 12);
-                frame[at] = u8::try_from(random(256)).unwrap();
+            for _ in 0..=random.below(4) {
+                let at = 12 + random.below(frame.len() - 12);
+                frame[at] = u8::try_from(random.below(256)).unwrap();
             }
             let out = rig.pod_sends_frame(&frame);
             let changed = out.action == Action::Next && out.frame != frame;

@@ -1,0 +1,26 @@
+//! Numbers that look random and are the same in each run.
+
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new() -> Self {
+        Self(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// From 0 to `limit - 1`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        // xorshift64.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    pub(crate) fn bytes(&mut self, longest: usize) -> Vec<u8> {
+        (0..self.below(longest + 1)).map(|_| u8::try_from(self.below(256)).unwrap()).collect()
+    }
+}
