@@ -14,7 +14,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 pub use self::config::Config;
 pub use self::pipeline::{Pipeline, Round};
@@ -72,6 +72,9 @@ async fn work(config: &Config) -> Result<()> {
     let listening = tokio::spawn(datapath::netlink::listen(config.selection(), device_events));
     let mut devices = devices::Devices::new(loaded, attacher, heard);
     let addresses = devices.attach_all().await?;
+    for device in config.devices.iter().filter(|device| !datapath::host::has_device(device)) {
+        warn!(device, "no device has this name (--device): it is attached to when it appears");
+    }
     let (told, addresses_changed) = mpsc::channel(64);
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
     let attaching = tokio::spawn(devices.follow(told, devices::Flows::new(&config.limits, metrics.clone())));

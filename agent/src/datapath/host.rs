@@ -23,6 +23,12 @@ pub fn netns_cookie() -> io::Result<u64> {
     if result == 0 && length as usize == size_of::<u64>() { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether this process's network namespace has a device of this name.
+#[must_use]
+pub fn has_device(name: &str) -> bool {
+    nix::net::if_::if_nametoindex(name).is_ok()
+}
+
 /// asm-generic/socket.h
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
@@ -58,6 +64,12 @@ mod tests {
     fn an_address_that_the_operator_names_is_the_one_of_its_family() {
         let named = ["198.51.100.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
         assert_eq!(own_addresses(&named), named);
+    }
+
+    #[test]
+    fn the_loopback_is_there_and_a_device_of_no_name_is_not() {
+        assert!(has_device("lo"));
+        assert!(!has_device("") && !has_device("nosuch0"));
     }
 
     #[test]
