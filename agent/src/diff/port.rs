@@ -122,6 +122,8 @@ fn assign_ids(
     let (mut members, gone): (Vec<Member>, Vec<Member>) =
         mirror.members(index).into_iter().partition(|member| is_wanted(&member.address));
     let known = members.len();
+    members.reserve(wanted.serving.len().saturating_sub(known));
+    ops.reserve(members.capacity() - known + 4);
     let only_local = local.iter().filter(|address| cluster.binary_search(address).is_err());
     for &address in cluster.iter().chain(only_local) {
         if find(&members[..known], &address).is_some() {
@@ -169,7 +171,8 @@ impl Target {
             Set::Drop => Self::Word(SetWord::DROP),
             Set::Endpoints(endpoints) => {
                 let slot = |&address| find(members, &address).map(|backend| SlotValue { address, backend });
-                let mut slots: Vec<SlotValue> = endpoints.iter().filter_map(slot).collect();
+                let mut slots: Vec<SlotValue> = Vec::with_capacity(endpoints.len());
+                slots.extend(endpoints.iter().filter_map(slot));
                 slots.sort_unstable_by_key(|slot| slot.backend);
                 Self::Block(slots)
             }

@@ -66,6 +66,9 @@ fn wanted_port(
     };
     let candidates = candidates(node, port, family, slices);
     let categories = categorize(node, policies, &candidates);
+    let mut serving = Vec::with_capacity(candidates.len());
+    let serves = candidates.iter().filter(|candidate| candidate.endpoint.ready || candidate.endpoint.serving);
+    serving.extend(serves.map(|candidate| candidate.address));
     let set = |members: Option<Vec<SocketAddr>>| match members {
         None => Set::Unused,
         Some(_) if !categories.any => Set::Reject,
@@ -77,10 +80,7 @@ fn wanted_port(
         frontends,
         cluster: set(categories.cluster),
         local: set(categories.local),
-        serving: (candidates.iter())
-            .filter(|candidate| candidate.endpoint.ready || candidate.endpoint.serving)
-            .map(|candidate| candidate.address)
-            .collect(),
+        serving,
         attributes: attributes(service, family, policies),
     }
 }
@@ -92,7 +92,7 @@ fn candidates<'a>(
     family: Family,
     slices: &'a [EndpointSlice],
 ) -> Vec<Candidate<'a>> {
-    let mut candidates = Vec::new();
+    let mut candidates = Vec::with_capacity(slices.iter().map(|slice| slice.endpoints.len()).sum());
     for slice in slices {
         for matching in slice.ports.iter().filter(|p| *p.name == *port.name && p.protocol == port.protocol) {
             let of_family = slice.endpoints.iter().filter(|endpoint| Family::of(endpoint.address) == family);
