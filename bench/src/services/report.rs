@@ -5,6 +5,9 @@ use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use super::Figures;
 use crate::stats::Spread;
 
+const NOTE: &str = "Ratios are to the direct path in the same run, programs attached. Client and server share one \
+    processor, so that\nno figure depends on where the scheduler puts them or on how long an idle processor takes to wake.";
+
 /// Two tables: what the agent costs at each size, and what traffic costs against the direct path.
 pub fn table(figures: &[Figures]) -> String {
     let mut agent = Table::new();
@@ -49,7 +52,7 @@ pub fn table(figures: &[Figures]) -> String {
             ]);
         }
     }
-    format!("{agent}\n\n{traffic}")
+    format!("{agent}\n\n{traffic}\n\n{NOTE}")
 }
 
 fn show(spread: Spread) -> String {

@@ -1,5 +1,5 @@
 //! Connections and datagrams through the first, a middle and the last service, against the direct path, one operation
-//! of each at a time.
+//! of each at a time. Client and server share one processor.
 
 use std::net::SocketAddr;
 
