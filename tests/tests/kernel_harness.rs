@@ -61,12 +61,12 @@ fn load_and_streams_report_what_they_saw_and_frames_are_seen_on_the_uplink() {
 
     let load = Load::start(&p1b.place(), &[to], 2, &Manner { every: 1, ..Manner::of(Protocol::Tcp) }).unwrap();
     let mut stream = Stream::start(&p1b.place(), to, &Manner { every: 10, ..Manner::of(Protocol::Tcp) }).unwrap();
-    stream.wait_for(Duration::from_secs(2), |outcome| outcome.server() == Some("p2")).unwrap();
+    stream.wait_for(Duration::from_secs(20), |outcome| outcome.server() == Some("p2")).unwrap();
     std::thread::sleep(Duration::from_secs(1));
     let report = load.stop().unwrap();
     assert!(report.failed == 0 && report.total() > 10, "{report:?}");
     drop(server);
-    stream.wait_for(Duration::from_secs(2), |outcome| outcome.server().is_none()).unwrap();
+    stream.wait_for(Duration::from_secs(20), |outcome| outcome.server().is_none()).unwrap();
 
     let uplink = Wire::open(&n1.netns, "uplink").unwrap();
     let pod = Wire::open(&p1b.netns, "eth0").unwrap();

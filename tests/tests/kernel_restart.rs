@@ -132,7 +132,7 @@ fn restarts(socket_lb: &'static str) {
     let udp = Load::start(&place, &targets, 1, &manner(Protocol::Udp)).unwrap();
     let datagrams = Load::start(&place, &targets, 1, &manner(Protocol::UdpUnconnected)).unwrap();
     let mut long = Stream::start(&place, targets[0], &Manner { every: 10, ..Manner::of(Protocol::Tcp) }).unwrap();
-    long.wait_for(Duration::from_secs(2), |outcome| outcome.server().is_some()).unwrap();
+    long.wait_for(Duration::from_secs(20), |outcome| outcome.server().is_some()).unwrap();
 
     let start = Instant::now();
     for round in 0..4 {
