@@ -10,6 +10,7 @@ use crate::{
     frontend::{FrontendKey, FrontendValue},
     scratch::Scratch,
     service::{ServiceName, ServiceRecord},
+    socket::Connection,
     verdict::STATS_ENTRIES,
 };
 
@@ -75,6 +76,8 @@ pub const FLOWS: u32 = 1 << 17;
 pub const NEW_FLOWS: u32 = 1 << 14;
 /// Default number of remembered clients per family.
 pub const AFFINITY: u32 = 1 << 14;
+/// Default number of TCP sockets whose frontend is remembered: translated connections that are open at a time.
+pub const SOCKETS: u32 = 1 << 16;
 /// Default number of fragmented datagrams under way per family.
 pub const FRAGMENTS: u32 = 1 << 12;
 /// Ranges that services live in.
@@ -89,7 +92,7 @@ pub struct PrefixKey<A> {
     pub address: A,
 }
 
-/// All pinned maps. The sockets' storages (SOCKETS, DATAGRAMS) are pinned too, but sized by the kernel.
+/// All pinned maps. The UDP sockets' storage (DATAGRAMS) is pinned too, but sized by the kernel.
 pub const ALL: &[MapSpec] = &[
     spec::<FrontendKey<Addr4>, FrontendValue>("FRONTENDS_V4", MapKind::Hash, FRONTENDS, 0),
     spec::<FrontendKey<Addr6>, FrontendValue>("FRONTENDS_V6", MapKind::Hash, FRONTENDS, 0),
@@ -104,6 +107,7 @@ pub const ALL: &[MapSpec] = &[
     spec::<Tuple<Addr6>, Flow<Addr6>>("CT_NEW_V6", MapKind::LruHash, NEW_FLOWS, 0),
     spec::<AffinityKey<Addr4>, AffinityValue>("AFFINITY_V4", MapKind::LruHash, AFFINITY, 0),
     spec::<AffinityKey<Addr6>, AffinityValue>("AFFINITY_V6", MapKind::LruHash, AFFINITY, 0),
+    spec::<u64, Connection>("SOCKETS", MapKind::LruHash, SOCKETS, 0),
     spec::<FragmentKey<Addr4>, FragmentPorts>("FRAGMENTS_V4", MapKind::LruHash, FRAGMENTS, 0),
     spec::<FragmentKey<Addr6>, FragmentPorts>("FRAGMENTS_V6", MapKind::LruHash, FRAGMENTS, 0),
     spec::<PrefixKey<Addr4>, u32>("SERVICE_CIDRS_V4", MapKind::LpmTrie, SERVICE_CIDRS, NO_PREALLOC),

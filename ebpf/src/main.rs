@@ -12,8 +12,8 @@ mod socket;
 mod stats;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, classifier},
-    programs::{SockAddrContext, TcContext},
+    macros::{cgroup_sock, cgroup_sock_addr, classifier},
+    programs::{SockAddrContext, SockContext, TcContext},
 };
 
 use crate::socket::{CONNECT, SENDMSG};
@@ -56,6 +56,12 @@ fn mr_getpeername4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 fn mr_getpeername6(ctx: SockAddrContext) -> i32 {
     socket::reverse6(&ctx)
+}
+
+/// When the last descriptor of a socket is closed.
+#[cgroup_sock(sock_release)]
+fn mr_sock_release(ctx: SockContext) -> i32 {
+    socket::released(&ctx)
 }
 
 /// On the host side of a pod's veth, at tc ingress: packets that the pod sends.

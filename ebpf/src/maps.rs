@@ -15,11 +15,11 @@ use millrace_common::{
     frontend::{FrontendKey, FrontendValue},
     maps::{
         AFFINITY, BACKENDS as BACKEND_IDS, FLOWS, FRAGMENTS, FRONTENDS, MMAPABLE, NEW_FLOWS, NO_PREALLOC,
-        SERVICE_CIDRS, SERVICES as RECORDS, SLOTS,
+        SERVICE_CIDRS, SERVICES as RECORDS, SLOTS, SOCKETS as CONNECTIONS,
     },
     scratch::Scratch,
     service::{ServiceName, ServiceRecord},
-    socket::{Datagrams, Translation},
+    socket::{Connection, Datagrams},
     verdict::STATS_ENTRIES,
 };
 
@@ -71,9 +71,10 @@ pub(crate) static ANSWERS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1
 #[map]
 pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STATS_ENTRIES, 0);
 
-/// A TCP socket's frontend: what getpeername() answers.
-#[btf_map]
-pub(crate) static SOCKETS: SkStorage<Translation> = SkStorage::new();
+/// A TCP socket's frontend: what getpeername() answers. Entries go with their sockets; the LRU is for those of the
+/// kernel's own sockets, whose end no program is told.
+#[map]
+pub(crate) static SOCKETS: LruHashMap<u64, Connection> = LruHashMap::with_max_entries(CONNECTIONS, 0);
 /// A UDP socket's sticky choices.
 #[btf_map]
 pub(crate) static DATAGRAMS: SkStorage<Datagrams> = SkStorage::new();

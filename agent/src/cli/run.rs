@@ -108,6 +108,10 @@ struct Sizes {
     /// Clients per family that session affinity remembers
     #[arg(long, env = "MILLRACE_MAX_AFFINITY", value_name = "N", default_value_t = Limits::default().affinity, value_parser = entries())]
     max_affinity: u32,
+    /// TCP connections of both families, translated by the socket hooks and open at a time, whose getpeername() names
+    /// the service; beyond them the oldest show their backend
+    #[arg(long, env = "MILLRACE_MAX_SOCKETS", value_name = "N", default_value_t = Limits::default().sockets)]
+    max_sockets: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -153,6 +157,7 @@ impl Sizes {
             slots: self.max_slots.unwrap_or(self.max_backends),
             flows: self.max_flows,
             affinity: self.max_affinity,
+            sockets: self.max_sockets,
         }
     }
 }

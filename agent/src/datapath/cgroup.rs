@@ -11,7 +11,7 @@ use std::{
 use aya::{
     Ebpf,
     maps::MapInfo,
-    programs::{CgroupAttachMode, CgroupSockAddr, ProgramFd, cgroup_sock_addr::CgroupSockAddrLink, links::FdLink},
+    programs::{CgroupAttachMode, Program, ProgramError, ProgramFd, links::FdLink},
 };
 use aya_obj::generated::bpf_attach_type;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
@@ -25,8 +25,17 @@ use super::{
 
 /// Hooks in the order of attaching: what gives replies their frontend back comes first, so that no call is translated
 /// whose answer is not.
-const HOOKS: [&str; 8] =
-    ["recvmsg4", "recvmsg6", "getpeername4", "getpeername6", "sendmsg4", "sendmsg6", "connect4", "connect6"];
+const HOOKS: [&str; 9] = [
+    "sock_release",
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+    "sendmsg4",
+    "sendmsg6",
+    "connect4",
+    "connect6",
+];
 
 /// The directory to attach to: `wanted`, or the root of the hierarchy in the mount table.
 ///
@@ -107,26 +116,35 @@ pub fn attach(ebpf: &mut Ebpf, cgroup: &Path, pins: &Pins) -> Result<(), SetupEr
             move |source| SetupError::Program { program, operation, source: Box::new(source) }
         };
         let program = ebpf.program_mut(&name).ok_or_else(|| SetupError::NoProgram { program: name.clone() })?;
-        let program: &mut CgroupSockAddr = program.try_into().map_err(failed("find"))?;
         let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(failed("clone"))?;
         if take_over(&fd, id, pins, hook)? {
             debug!(hook, "program replaced");
             continue;
         }
-        let link = program
-            .attach(&directory, CgroupAttachMode::Single)
-            .and_then(|id| program.take_link(id))
-            .map_err(failed("attach"))?;
-        keep(link, &pins.link(hook))?;
+        let path = pins.link(hook);
+        let link = link(program, &directory).map_err(failed("attach"))?;
+        link.pin(&path).map_err(|error| at(&path, "pin")(io::Error::other(error)))?;
         debug!(hook, "attached");
     }
     info!(cgroup = %cgroup.display(), "socket hooks attached");
     Ok(())
 }
 
-fn keep(link: CgroupSockAddrLink, path: &Path) -> Result<(), SetupError> {
-    let link = FdLink::try_from(link).map_err(|error| at(path, "make a link for")(io::Error::other(error)))?;
-    link.pin(path).map(drop).map_err(|error| at(path, "pin")(io::Error::other(error)))
+fn link(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
+    // A link is always one of many; the kernel refuses the flag that would say so.
+    let mode = CgroupAttachMode::Single;
+    let link = match program {
+        Program::CgroupSock(program) => {
+            let id = program.attach(cgroup, mode)?;
+            program.take_link(id)?.try_into()
+        }
+        Program::CgroupSockAddr(program) => {
+            let id = program.attach(cgroup, mode)?;
+            program.take_link(id)?.try_into()
+        }
+        _ => return Err(ProgramError::UnexpectedProgramType),
+    };
+    link.map_err(|error| ProgramError::IOError(io::Error::other(error)))
 }
 
 /// True when the pinned link now runs the program. A link to another cgroup, or to one that is gone, is let go.

@@ -22,8 +22,8 @@ use super::{
     resize,
 };
 
-/// The sockets' storages: sized by the kernel, pinned like the rest so that a new program finds its sockets' choices.
-const STORAGES: [&str; 2] = ["SOCKETS", "DATAGRAMS"];
+/// The UDP sockets' storage: sized by the kernel, pinned like the rest so that a new program finds its sockets' choices.
+const STORAGES: [&str; 1] = ["DATAGRAMS"];
 
 /// What the programs are told at load time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,6 +115,7 @@ fn read_object(directory: &Path, limits: &Limits, constants: &Constants) -> Resu
 
 fn load_program(program: &mut Program) -> Result<(), ProgramError> {
     match program {
+        Program::CgroupSock(program) => program.load(),
         Program::CgroupSockAddr(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),

@@ -18,6 +18,8 @@ pub struct Limits {
     pub flows: u32,
     /// Remembered clients in each family.
     pub affinity: u32,
+    /// TCP sockets of both families whose frontend is remembered.
+    pub sockets: u32,
 }
 
 impl Default for Limits {
@@ -29,6 +31,7 @@ impl Default for Limits {
             slots: maps::SLOTS,
             flows: maps::FLOWS,
             affinity: maps::AFFINITY,
+            sockets: maps::SOCKETS,
         }
     }
 }
@@ -44,6 +47,7 @@ impl Limits {
             "SLOTS_V4" | "SLOTS_V6" => self.slots,
             "CT_V4" | "CT_V6" => self.flows,
             "AFFINITY_V4" | "AFFINITY_V6" => self.affinity,
+            "SOCKETS" => self.sockets,
             _ => return spec.max_entries,
         };
         entries.max(1).next_power_of_two()

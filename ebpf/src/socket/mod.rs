@@ -3,10 +3,12 @@
 //! Return values: 1 lets the call go on, 0 refuses it with the errno set by `bpf_set_retval`.
 
 mod address;
+mod connection;
 mod datagram;
 mod outgoing;
 mod reverse;
 
+pub(crate) use connection::released;
 pub(crate) use outgoing::{CONNECT, SENDMSG, outgoing4, outgoing6};
 pub(crate) use reverse::{reverse4, reverse6};
 

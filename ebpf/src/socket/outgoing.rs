@@ -6,20 +6,19 @@ use aya_ebpf::{
 };
 use millrace_common::{
     address::{Port, protocol, unmap},
-    socket::Translation,
+    socket::{Connection, Translation},
     verdict::Verdict,
 };
 
 use super::{
     ALLOW, REFUSE,
     address::{self, set4, set6},
-    datagram,
+    connection, datagram,
 };
 use crate::{
     choose::{Found, NoBackend, Service, find_frontend},
     config,
     family::{Family, V4, V6},
-    maps::SOCKETS,
     stats::count,
 };
 
@@ -112,19 +111,25 @@ fn outgoing<F: Family, const CALL: bool>(ctx: &SockAddrContext, named: F::Addres
         // Silence is not a socket's to give: the packet goes out as it is and is dropped where packets are seen.
         Err(NoBackend::Drop | NoBackend::Unused) => return left_to_packets(),
     };
-    let mut translation = Translation {
-        frontend: F::mapped(named),
-        backend: F::mapped(backend.address),
-        frontend_port: port,
-        backend_port: backend.port,
-        service: service.index,
-        backend_id: backend.id,
-        epoch: backend.epoch,
-    };
     if udp {
+        let translation = Translation {
+            frontend: F::mapped(named),
+            backend: F::mapped(backend.address),
+            frontend_port: port,
+            backend_port: backend.port,
+            service: service.index,
+            backend_id: backend.id,
+            epoch: backend.epoch,
+        };
         datagram::keep(ctx, translation);
     } else if CALL == CONNECT {
-        remember(ctx, &mut translation);
+        let connection = Connection {
+            frontend: F::mapped(named),
+            backend: F::mapped(backend.address),
+            frontend_port: port,
+            backend_port: backend.port,
+        };
+        connection::keep(ctx, connection);
     }
     count(Verdict::SocketTranslated);
     Outcome::Send(backend.address, backend.port)
@@ -134,16 +139,4 @@ fn outgoing<F: Family, const CALL: bool>(ctx: &SockAddrContext, named: F::Addres
 fn left_to_packets<A>() -> Outcome<A> {
     count(Verdict::SocketLeftToPackets);
     Outcome::Leave
-}
-
-/// So that getpeername() answers with the frontend. Without memory for it the connection works all the same.
-#[inline(always)]
-fn remember(ctx: &SockAddrContext, translation: &mut Translation) {
-    // SAFETY: the context's socket is alive during the call; the pointer is the map's value or null.
-    unsafe {
-        let stored = SOCKETS.get_or_insert_ptr_mut(ctx, Some(translation));
-        if !stored.is_null() {
-            *stored = *translation;
-        }
-    }
 }
