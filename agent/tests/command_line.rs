@@ -51,6 +51,8 @@ fn values_that_no_node_could_run_with_are_refused_by_the_options_name() {
         ("--source", "file:/etc"),
         ("--node-ip", "here"),
         ("--service-cidr", "10.0.0.0/33"),
+        ("--nodeport-addresses", "secondary"),
+        ("--snat-ports", "30000-1024"),
         ("--health-addr", "10256"),
         ("--metrics-addr", ":10249"),
         ("--socket-lb", "off"),

@@ -143,7 +143,7 @@ fn choose(case: &Case) -> Expect {
     let node = NodeInfo {
         name: case.node.name.as_str().into(),
         zone: Some(case.node.zone.as_str()).filter(|zone| !zone.is_empty()).map(Into::into),
-        addresses: BTreeSet::new(),
+        ..NodeInfo::default()
     };
     let policies = Policies {
         internal_local: case.service.internal == CasePolicy::Local,

@@ -219,3 +219,20 @@ fn names_of_nodes_and_zones_and_ports_are_kept_once() {
     assert_eq!(held("a"), held("b"));
     assert_eq!(BTreeSet::from([held("a"), held("b")]).len(), 1);
 }
+
+#[test]
+fn a_node_port_is_on_the_nodes_addresses_of_the_services_families() {
+    let mut node = Node::default();
+    let addresses = ["127.0.0.1", "10.0.0.1", "172.17.0.1", "fd00::1"].map(|ip| ip.parse().expect("an address"));
+    node.balancer.set_node(NodeInfo { addresses: addresses.into(), ..NodeInfo::default() });
+    let mut cart = service("cart", 1, "10.96.0.1");
+    cart.ports = [ServicePort { node_port: 30_080, ..cart.ports[0].clone() }].into();
+    let decisions = node.decide(put(cart));
+    let frontends: Vec<String> = (decisions[0].1.ports.iter())
+        .flat_map(|port| port.frontends.iter().map(|(frontend, kind)| format!("{} {frontend}", kind.name())))
+        .collect();
+    assert_eq!(
+        frontends,
+        ["NodePort 10.0.0.1:30080/TCP", "ClusterIP 10.96.0.1:80/TCP", "NodePort 172.17.0.1:30080/TCP"]
+    );
+}

@@ -18,7 +18,7 @@ use support::{Random, cluster::Cluster};
 const SIZES: Sizes = Sizes { services: 128, frontends: 512, backends: 1024, slots: 1024 };
 
 fn pipeline(planner: Planner, tables: MemoryTables) -> Pipeline<MemoryTables> {
-    let node = NodeInfo { name: "n1".into(), zone: None, addresses: BTreeSet::new() };
+    let node = NodeInfo { name: "n1".into(), zone: None, ..NodeInfo::default() };
     Pipeline::new(node, [], planner, tables)
 }
 

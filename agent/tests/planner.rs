@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use millrace_agent::{
     datapath::{MemoryTables, Outcome, carry_out},
     diff::{Op, Plan, Planner, Sizes, Word, dump},
-    lb::{Set, WantedPort},
+    lb::{Frontend, Set, WantedPort},
     model::ServiceKey,
 };
 use millrace_common::{
@@ -376,4 +376,22 @@ proptest! {
         bring_all(&mut node, &BTreeMap::new());
         prop_assert_eq!(settled(&mut node), "");
     }
+}
+
+/// An address that becomes the node's own while a service still has a node port there: its mark goes with the last
+/// frontend that owned it, or the node's other ports would be refused.
+#[test]
+fn a_node_port_does_not_make_the_nodes_address_the_services_own() {
+    let mut node = Node::new();
+    let mut port = port(1, &[1]);
+    let external = frontend(7);
+    port.frontends.insert(external, FrontendKind::ExternalIp);
+    node.bring(&[port.clone()]);
+    port.frontends.remove(&external);
+    port.frontends.insert(Frontend { port: 30_080, ..external }, FrontendKind::NodePort);
+    let ops = node.bring(&[port.clone()]);
+    assert!(ops.contains(&"- owned 10.96.0.7".to_owned()), "{ops:?}");
+    assert_eq!(node.bring(&[port]), [""; 0]);
+    let ops = node.delete("s1");
+    assert!(!ops.iter().any(|op| op.contains("owned 10.96.0.7")), "{ops:?}");
 }

@@ -77,6 +77,9 @@ pub struct Flow<A> {
     pub last_seen: u32,
     /// [`state`] bits seen in this direction.
     pub state: u32,
+    /// Index of the device that the flow began on, where its answers leave by; 0: they are for this node itself. Means
+    /// something only with [`state::NODE`].
+    pub device: u32,
     pub tail: u32,
 }
 
@@ -92,6 +95,11 @@ pub mod state {
     pub const HAIRPIN: u32 = 1 << 3;
     /// A packet of this direction was seen again, a second or more after another: no single question.
     pub const LATER: u32 = 1 << 4;
+    /// The client is no pod of this node: answers are translated where they reach the node (at the backend's veth, or
+    /// at an uplink), not at the client's veth.
+    pub const NODE: u32 = 1 << 5;
+    /// What both entries of a flow say alike.
+    pub const OF_BOTH: u32 = HAIRPIN | NODE;
 
     /// True when a TCP connection is over: reset, or closed by both sides.
     #[inline(always)]
@@ -170,8 +178,8 @@ pub mod loop_address {
 
 const _: () = assert!(size_of::<Tuple<Addr4>>() == 16);
 const _: () = assert!(size_of::<Tuple<Addr6>>() == 40);
-const _: () = assert!(size_of::<Flow<Addr4>>() == 40);
-const _: () = assert!(size_of::<Flow<Addr6>>() == 64);
+const _: () = assert!(size_of::<Flow<Addr4>>() == 44);
+const _: () = assert!(size_of::<Flow<Addr6>>() == 68);
 
 #[cfg(test)]
 mod tests {

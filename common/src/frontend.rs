@@ -77,6 +77,12 @@ impl FrontendKind {
         })
     }
 
+    /// True where the whole address is the services': its other ports are refused. A node's own address is not.
+    #[must_use]
+    pub const fn owns_address(self) -> bool {
+        matches!(self, Self::ClusterIp | Self::LoadBalancer | Self::ExternalIp)
+    }
+
     /// The word an operator reads.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -180,6 +180,9 @@ pub mod icmp {
     /// Type and code of "port unreachable".
     pub const PORT_UNREACHABLE_V4: [u8; 2] = [3, 3];
     pub const PORT_UNREACHABLE_V6: [u8; 2] = [1, 4];
+    /// "Fragmentation needed" (RFC 1191, 4) and "packet too big".
+    pub const TOO_BIG_V4: [u8; 2] = [3, 4];
+    pub const TOO_BIG_V6: [u8; 2] = [2, 0];
 
     /// Destination unreachable (fragmentation needed too), time exceeded, parameter problem: they quote a packet.
     #[inline(always)]

@@ -22,6 +22,7 @@ pub mod maps;
 pub mod scratch;
 pub mod select;
 pub mod service;
+pub mod snat;
 pub mod socket;
 pub mod sweep;
 pub mod verdict;

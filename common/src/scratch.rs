@@ -15,7 +15,13 @@ pub struct Scratch<A> {
     pub quoted: Packet<A>,
     /// What the packet becomes.
     pub to: Flow<A>,
+    /// What an ICMP error of the program's own quotes.
+    pub quote: [u32; QUOTE / 4],
 }
+
+/// Bytes that an ICMP error quotes at most: the longest IPv4 header, or IPv6 with two extension headers, and more than
+/// the eight bytes of the transport by which the sender finds its socket.
+pub const QUOTE: usize = 128;
 
 /// What was read of a packet.
 #[repr(C)]
@@ -47,5 +53,5 @@ impl<A: Default + Copy> Packet<A> {
     }
 }
 
-const _: () = assert!(size_of::<Scratch<crate::address::Addr4>>() == 2 * 36 + 40);
-const _: () = assert!(size_of::<Scratch<crate::address::Addr6>>() == 2 * 60 + 64);
+const _: () = assert!(size_of::<Scratch<crate::address::Addr4>>() == 2 * 36 + 44 + QUOTE);
+const _: () = assert!(size_of::<Scratch<crate::address::Addr6>>() == 2 * 60 + 68 + QUOTE);

@@ -129,6 +129,23 @@ pub const fn inside_uses_local(kind: u8, attributes: Attributes) -> bool {
     kind == FrontendKind::ClusterIp as u8 && attributes.has(Attributes::INTERNAL_LOCAL)
 }
 
+/// Which set serves traffic that comes to the node from outside: each kind of frontend obeys its own policy.
+#[inline(always)]
+#[must_use]
+pub const fn outside_uses_local(kind: u8, attributes: Attributes) -> bool {
+    let policy =
+        if kind == FrontendKind::ClusterIp as u8 { Attributes::INTERNAL_LOCAL } else { Attributes::EXTERNAL_LOCAL };
+    attributes.has(policy)
+}
+
+/// True where a backend sees the address of a client from outside. Everywhere else it sees the node's: its answer must
+/// come back this way, wherever the backend is.
+#[inline(always)]
+#[must_use]
+pub const fn outside_keeps_source(kind: u8, attributes: Attributes) -> bool {
+    kind != FrontendKind::ClusterIp as u8 && attributes.has(Attributes::EXTERNAL_LOCAL)
+}
+
 /// Bytes of a name in NAMES: `namespace/name:port/PROTOCOL/v4`, padded with zeros.
 pub const NAME_BYTES: usize = 160;
 

@@ -47,6 +47,8 @@ verdicts! {
     IcmpErrorTranslated = "icmp_error_translated",
     /// A packet was refused with a TCP reset.
     RejectedReset = "rejected_reset",
+    /// A packet was too large for the way to its backend, and its sender was told by an ICMP error.
+    TooBig = "too_big",
     /// A packet was refused with an ICMP error.
     RejectedUnreachable = "rejected_unreachable",
     /// A packet that is refused, without the answer: the answers are rate limited, or none may be sent.
@@ -63,6 +65,12 @@ verdicts! {
     DropTableFull = "drop_table_full",
     /// A new flow was refused: its answers could not be told from those of another flow of the same client.
     DropReplyAmbiguous = "drop_reply_ambiguous",
+    /// A new flow from outside was refused: all ports that were tried for it are taken by flows to the same backend.
+    DropNoPort = "drop_no_port",
+    /// A packet was dropped: the client is not in the load balancer's source ranges.
+    DropSourceRange = "drop_source_range",
+    /// A packet was dropped: there is no way from this node to the backend that was chosen.
+    DropNoRoute = "drop_no_route",
     /// A packet was dropped: the kernel refused to rewrite it.
     DropRewriteFailed = "drop_rewrite_failed",
     /// A TCP segment to a service, no SYN, of no known flow: it went on untouched.

@@ -9,7 +9,7 @@ use millrace_common::{
     backend::{BackendState, Slot},
     frontend::{FrontendKey, FrontendKind, FrontendValue},
     select,
-    service::{Attributes, NoEndpoints, SetWord, inside_uses_local},
+    service::{Attributes, NoEndpoints, SetWord, inside_uses_local, outside_uses_local},
     verdict::Verdict,
 };
 
@@ -71,13 +71,24 @@ impl Service {
     /// The record behind a frontend, for traffic that a pod or a process of this node sends.
     #[inline(always)]
     pub(crate) fn from_inside(frontend: FrontendValue) -> Option<Self> {
+        Self::read(frontend, inside_uses_local)
+    }
+
+    /// The record behind a frontend, for traffic that comes to the node from outside.
+    #[inline(always)]
+    pub(crate) fn from_outside(frontend: FrontendValue) -> Option<Self> {
+        Self::read(frontend, outside_uses_local)
+    }
+
+    #[inline(always)]
+    fn read(frontend: FrontendValue, uses_local: impl FnOnce(u8, Attributes) -> bool) -> Option<Self> {
         let Some(record) = SERVICES.get_ptr(frontend.service) else {
             count(Verdict::BugBeyondMap);
             return None;
         };
         // SAFETY: the map gave the pointer. Volatile: the agent stores these words while we look.
         let attributes = Attributes(unsafe { read_volatile(&raw const (*record).attributes) });
-        let set = if inside_uses_local(frontend.kind, attributes) {
+        let set = if uses_local(frontend.kind, attributes) {
             // SAFETY: as above.
             unsafe { read_volatile(&raw const (*record).local) }
         } else {

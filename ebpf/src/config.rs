@@ -1,6 +1,9 @@
 //! What the agent fixes when it loads the programs: constants to the verifier, which drops the branches not taken.
 
-use millrace_common::address::{Addr4, Addr6};
+use millrace_common::{
+    address::{Addr4, Addr6},
+    snat,
+};
 
 /// Cookie of the host's network namespace: sockets in it belong to the node, all others to pods.
 #[unsafe(no_mangle)]
@@ -19,6 +22,12 @@ static SOCKET_LB_UDP: u32 = 0;
 static NODE_ADDRESS_V4: Addr4 = [0];
 #[unsafe(no_mangle)]
 static NODE_ADDRESS_V6: Addr6 = [0; 4];
+
+/// Ports of flows from outside on their way to a backend: the first, and how many.
+#[unsafe(no_mangle)]
+static SNAT_FIRST_PORT: u32 = snat::FIRST_PORT as u32;
+#[unsafe(no_mangle)]
+static SNAT_PORTS: u32 = (snat::LAST_PORT - snat::FIRST_PORT) as u32 + 1;
 
 macro_rules! read {
     ($name:ident) => {
@@ -50,4 +59,10 @@ pub(crate) fn node_address_v4() -> Addr4 {
 #[inline(always)]
 pub(crate) fn node_address_v6() -> Addr6 {
     read!(NODE_ADDRESS_V6)
+}
+
+/// First port, and number of ports.
+#[inline(always)]
+pub(crate) fn snat_ports() -> (u32, u32) {
+    (read!(SNAT_FIRST_PORT), read!(SNAT_PORTS))
 }

@@ -76,6 +76,18 @@ fn mr_to_pod(ctx: TcContext) -> i32 {
     packet::to_pod(&ctx)
 }
 
+/// On a device that leads out of the node, at tc ingress: packets from outside.
+#[classifier]
+fn mr_from_uplink(ctx: TcContext) -> i32 {
+    packet::from_uplink(&ctx)
+}
+
+/// On a device that leads out of the node, at tc egress: packets of the node's own processes.
+#[classifier]
+fn mr_to_uplink(ctx: TcContext) -> i32 {
+    packet::to_uplink(&ctx)
+}
+
 /// Attached nowhere: the agent runs it every few seconds (`millrace_common::sweep`).
 #[classifier]
 fn mr_sweep(ctx: TcContext) -> i32 {

@@ -1,4 +1,4 @@
-//! Programs on pods' devices: there as soon as the device is, gone with it, kept while the agent is away, and out of
+//! Programs on pods' devices and on uplinks: there as soon as the device is, gone with it, kept while the agent is away, and out of
 //! the way of others.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
@@ -73,11 +73,28 @@ fn tcx_links_follow_the_devices_as_they_come_and_go() {
     }
     let (mut network, manifests) = (network(), Manifests::create().unwrap());
     let agent = Agent::start(network.node("n1").unwrap(), &manifests, &["--tc", "tcx"]).unwrap();
-    assert_eq!(links(&agent), 2, "both programs are on the device that was there first");
+    assert_eq!(links(&agent), 4, "two programs are on the pod's device, two on the uplink");
     network.node_mut("n1").unwrap().add_pod("late", LATER).unwrap();
-    wait_until("both programs are on the device that came later", || links(&agent) == 4);
+    wait_until("both programs are on the device that came later", || links(&agent) == 6);
     network.node_mut("n1").unwrap().remove_pod("early");
-    wait_until("the pins of the device that went are gone", || links(&agent) == 2);
+    wait_until("the pins of the device that went are gone", || links(&agent) == 4);
+}
+
+/// A node whose network comes up after the agent: the device that a default route comes to lead over is an uplink.
+#[test]
+fn a_device_is_an_uplink_as_soon_as_a_default_route_leads_over_it() {
+    let (network, manifests) = (network(), Manifests::create().unwrap());
+    let node = network.node("n1").unwrap();
+    let without = ["route del default", "-6 route del default"];
+    for command in without {
+        let words: Vec<&str> = command.split(' ').collect();
+        let output = node.place().command("ip".as_ref()).unwrap().args(&words).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let _agent = Agent::start(node, &manifests, &["--tc", "clsact"]).unwrap();
+    assert_eq!(filters(node, "uplink"), 0);
+    node.netns.ip(&["route add default via 10.0.0.254"]).unwrap();
+    wait_until("both programs are on the uplink", || filters(node, "uplink") == 2);
 }
 
 #[test]
@@ -90,20 +107,25 @@ fn pins_of_devices_that_went_while_no_agent_ran_are_removed_at_the_next_start() 
     network.node_mut("n1").unwrap().remove_pod("early");
     network.node_mut("n1").unwrap().add_pod("late", LATER).unwrap();
     let agent = Agent::start(network.node("n1").unwrap(), &manifests, &["--tc", "tcx"]).unwrap();
-    assert_eq!(links(&agent), 2);
+    assert_eq!(links(&agent), 4);
 }
 
 #[test]
 fn clsact_filters_stay_when_the_agent_ends_and_are_replaced_in_place() {
     let (network, manifests) = (network(), Manifests::create().unwrap());
     let node = network.node("n1").unwrap();
-    let device = &node.pod("early").unwrap().device;
+    let device = node.pod("early").unwrap().device.as_str();
     for _ in 0..3 {
         Agent::start(node, &manifests, &["--tc", "clsact"]).unwrap().terminate().unwrap();
-        assert_eq!(filters(node, device), 2, "one program in each direction, however often the agent started");
+        for device in [device, "uplink"] {
+            assert_eq!(filters(node, device), 2, "one program in each direction, however often the agent started");
+        }
     }
     clean_up(node);
-    assert!(!tc(node, &["qdisc", "show", "dev", device]).contains("clsact"), "the qdisc that the agent added is gone");
+    for device in [device, "uplink"] {
+        let qdiscs = tc(node, &["qdisc", "show", "dev", device]);
+        assert!(!qdiscs.contains("clsact"), "the qdisc that the agent added is gone");
+    }
 }
 
 #[test]
@@ -128,7 +150,7 @@ fn a_device_moves_between_clsact_and_tcx_without_a_trace_of_the_other() {
     let (network, manifests) = (network(), Manifests::create().unwrap());
     let node = network.node("n1").unwrap();
     let device = &node.pod("early").unwrap().device;
-    for (mode, wanted) in [("clsact", (2, 0)), ("tcx", (0, 2)), ("clsact", (2, 0))] {
+    for (mode, wanted) in [("clsact", (2, 0)), ("tcx", (0, 4)), ("clsact", (2, 0))] {
         let agent = Agent::start(node, &manifests, &["--tc", mode]).unwrap();
         assert_eq!((filters(node, device), links(&agent)), wanted, "--tc {mode}: filters, links");
         agent.terminate().unwrap();
@@ -139,12 +161,14 @@ fn a_device_moves_between_clsact_and_tcx_without_a_trace_of_the_other() {
 fn a_device_that_the_next_agent_is_not_told_of_is_let_go() {
     let (network, manifests) = (network(), Manifests::create().unwrap());
     let node = network.node("n1").unwrap();
-    let device = &node.pod("early").unwrap().device;
+    let device = node.pod("early").unwrap().device.as_str();
     let modes: &[&str] = if has_tcx() { &["clsact", "tcx"] } else { &["clsact"] };
     for mode in modes {
         Agent::start(node, &manifests, &["--tc", mode]).unwrap().terminate().unwrap();
-        let agent = Agent::start(node, &manifests, &["--tc", mode, "--veth-prefix", "none"]).unwrap();
-        assert_eq!((filters(node, device), links(&agent)), (0, 0), "--tc {mode}: filters, links");
+        let agent =
+            Agent::start(node, &manifests, &["--tc", mode, "--veth-prefix", "none", "--device", "none"]).unwrap();
+        let filters = [device, "uplink"].map(|device| filters(node, device));
+        assert_eq!((filters, links(&agent)), ([0, 0], 0), "--tc {mode}: filters, links");
         agent.terminate().unwrap();
     }
 }

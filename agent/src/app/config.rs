@@ -10,8 +10,8 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    datapath::{Limits, Pins, TcMode, devices::Selection},
-    lb::NodeInfo,
+    datapath::{Limits, Pins, SnatPorts, TcMode, devices::Selection, host::own_addresses},
+    lb::{NodeInfo, NodePortAddresses},
     watch::Source,
 };
 
@@ -27,6 +27,8 @@ pub struct Config {
     pub cgroup_root: Option<PathBuf>,
     pub service_cidrs: Vec<IpNet>,
     pub devices: Vec<String>,
+    pub node_ports: NodePortAddresses,
+    pub snat_ports: SnatPorts,
     pub veth_prefix: String,
     pub socket_lb: bool,
     pub socket_lb_udp: bool,
@@ -39,10 +41,21 @@ pub struct Config {
 
 impl Config {
     pub(super) fn selection(&self) -> Selection {
-        Selection { veth_prefix: self.veth_prefix.clone(), devices: self.devices.iter().cloned().collect() }
+        Selection { veth_prefix: self.veth_prefix.clone(), uplinks: self.devices.iter().cloned().collect() }
     }
 
     pub(super) fn node(&self, addresses: BTreeSet<IpAddr>) -> NodeInfo {
-        NodeInfo { name: self.node.as_str().into(), zone: self.zone.as_deref().map(Into::into), addresses }
+        // Without a Node object nobody else would say.
+        let primary = match self.source {
+            Source::Directory(_) => own_addresses(&self.node_ips),
+            Source::Kube => self.node_ips.clone(),
+        };
+        NodeInfo {
+            name: self.node.as_str().into(),
+            zone: self.zone.as_deref().map(Into::into),
+            addresses,
+            primary,
+            node_ports: self.node_ports.clone(),
+        }
     }
 }

@@ -16,7 +16,11 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    datapath::{Attacher, Limits, Loaded, devices::DeviceEvent, sweep},
+    datapath::{
+        Attacher, Limits, Loaded,
+        devices::{DeviceEvent, Role},
+        sweep,
+    },
     metrics::{MapLabel, Metrics},
 };
 
@@ -29,13 +33,15 @@ pub(super) struct Devices {
     attacher: Attacher,
     heard: mpsc::Receiver<DeviceEvent>,
     attached: BTreeSet<u32>,
+    /// Some device is an uplink.
+    outside: bool,
     /// Devices that could not be attached to, by index: tried again with each sweep.
-    failed: BTreeMap<u32, String>,
+    failed: BTreeMap<u32, (String, Role)>,
 }
 
 impl Devices {
     pub(super) fn new(loaded: Loaded, attacher: Attacher, heard: mpsc::Receiver<DeviceEvent>) -> Self {
-        Self { loaded, attacher, heard, attached: BTreeSet::new(), failed: BTreeMap::new() }
+        Self { loaded, attacher, heard, attached: BTreeSet::new(), outside: false, failed: BTreeMap::new() }
     }
 
     /// Attaches to all devices that are there, and returns the node's addresses: they end what is said at the start.
@@ -46,6 +52,9 @@ impl Devices {
                 // An earlier agent may have been told of other devices: nothing may stay on the old programs.
                 self.attacher.release_others(&self.attached)?;
                 self.loaded.settle()?;
+                if !self.outside {
+                    warn!("no default route and no --device: node ports and VIPs are not served to clients outside");
+                }
                 return Ok(addresses);
             }
         }
@@ -80,7 +89,7 @@ impl Devices {
     /// One device that cannot be attached to must not keep the others from it: it is named, its traffic goes by.
     fn act(&mut self, event: DeviceEvent) -> Option<BTreeSet<IpAddr>> {
         match event {
-            DeviceEvent::Attach { index, name } => self.attach(index, name),
+            DeviceEvent::Attach { index, name, role } => self.attach(index, name, role),
             DeviceEvent::Release { index, vanished } => {
                 self.attached.remove(&index);
                 self.failed.remove(&index);
@@ -93,19 +102,22 @@ impl Devices {
         None
     }
 
-    fn attach(&mut self, index: u32, name: String) {
-        match self.attacher.attach(&mut self.loaded.ebpf, index, &name) {
-            Ok(()) => drop(self.attached.insert(index)),
+    fn attach(&mut self, index: u32, name: String, role: Role) {
+        match self.attacher.attach(&mut self.loaded.ebpf, index, &name, role) {
+            Ok(()) => {
+                self.attached.insert(index);
+                self.outside |= role == Role::Uplink;
+            }
             Err(error) => {
                 warn!(%error, device = name, "a device is without its programs; will be tried again");
-                self.failed.insert(index, name);
+                self.failed.insert(index, (name, role));
             }
         }
     }
 
     fn retry(&mut self) {
-        for (index, name) in std::mem::take(&mut self.failed) {
-            self.attach(index, name);
+        for (index, (name, role)) in std::mem::take(&mut self.failed) {
+            self.attach(index, name, role);
         }
     }
 }

@@ -136,10 +136,11 @@ fn constants(config: &Config) -> Result<Constants> {
             .context("the kernel names no network namespaces (SO_NETNS_COOKIE, Linux 5.14)")?,
         socket_lb: config.socket_lb,
         socket_lb_udp: config.socket_lb_udp,
+        snat_ports: config.snat_ports,
         ..Constants::default()
     };
     for address in datapath::host::own_addresses(&config.node_ips) {
-        info!(%address, "the host's address as a client");
+        info!(%address, "the node's address, as a client and to backends of clients outside");
         match address {
             IpAddr::V4(ip) => constants.node_address_v4 = addr4(ip)[0],
             IpAddr::V6(ip) => constants.node_address_v6 = addr6(ip),

@@ -12,11 +12,13 @@ use clap::{
     builder::{NonEmptyStringValueParser, RangedU64ValueParser},
 };
 use ipnet::IpNet;
+use millrace_common::snat;
 
 use super::Place;
 use crate::{
     app::{self, Config},
-    datapath::{Limits, TcMode},
+    datapath::{Limits, SnatPorts, TcMode},
+    lb::NodePortAddresses,
     watch::Source,
 };
 
@@ -32,8 +34,9 @@ pub(super) struct Options {
     /// This node's zone, for topology hints; by default from the Node object, where the source has one
     #[arg(long, env = "MILLRACE_ZONE", value_name = "ZONE")]
     zone: Option<String>,
-    /// An address of this node, one per family: to services with session affinity, the host is the client with this
-    /// address [default: the source addresses of the default routes]
+    /// An address of this node, one per family: clients from outside have it where they are sent on to a backend, and to
+    /// services with session affinity the host is the client with this address [default: the source addresses of the
+    /// default routes]
     #[arg(long, env = "MILLRACE_NODE_IP", value_name = "IP", value_delimiter = ',')]
     node_ip: Vec<IpAddr>,
     /// Where Services and EndpointSlices come from: `kube` (the API server) or `dir:PATH` (a watched directory of
@@ -54,9 +57,18 @@ pub(super) struct Options {
     /// ServiceCIDR objects are used too
     #[arg(long, env = "MILLRACE_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',')]
     service_cidr: Vec<IpNet>,
-    /// A device to attach the per-packet programs to, besides those that match --veth-prefix
+    /// A device that leads out of the node: clients behind it reach node ports, load balancer VIPs and external IPs;
+    /// `none`: no device does [default: the devices of the default routes]
     #[arg(long, env = "MILLRACE_DEVICE", value_name = "IF", value_delimiter = ',')]
     device: Vec<String>,
+    /// The addresses of the node on which node ports are served: ranges, or `primary` for the node's InternalIPs (or
+    /// --node-ip). Never loopback and link-local ones [default: all]
+    #[arg(long, env = "MILLRACE_NODEPORT_ADDRESSES", value_name = "CIDR|primary", value_delimiter = ',', value_parser = node_port_address)]
+    nodeport_addresses: Vec<Option<NodePortAddress>>,
+    /// Ports of the node's address from which clients outside are sent on to backends. Nothing else may use them to
+    /// connect from: keep them clear of the node ports and of net.ipv4.ip_local_port_range
+    #[arg(long, env = "MILLRACE_SNAT_PORTS", value_name = "FIRST-LAST", default_value = "1024-29999", value_parser = snat_ports)]
+    snat_ports: SnatPorts,
     /// Devices whose names begin like this are the host side of pods' veths; empty: none
     #[arg(long, env = "MILLRACE_VETH_PREFIX", value_name = "PREFIX", default_value = "eni")]
     veth_prefix: String,
@@ -148,6 +160,44 @@ fn listen(text: &str) -> Result<Listen, std::net::AddrParseError> {
     if text.is_empty() { Ok(Listen(None)) } else { text.parse().map(|address| Listen(Some(address))) }
 }
 
+/// A word of `--nodeport-addresses`.
+#[derive(Clone, Copy)]
+enum NodePortAddress {
+    Primary,
+    Range(IpNet),
+}
+
+fn node_port_address(text: &str) -> Result<Option<NodePortAddress>, String> {
+    match text.trim() {
+        "" => Ok(None),
+        "primary" => Ok(Some(NodePortAddress::Primary)),
+        range => range
+            .parse()
+            .map(|range| Some(NodePortAddress::Range(range)))
+            .map_err(|_| "write a range such as 10.0.0.0/8, or `primary`".to_owned()),
+    }
+}
+
+fn node_port_addresses(words: &[Option<NodePortAddress>]) -> NodePortAddresses {
+    let mut addresses = NodePortAddresses::default();
+    for word in words.iter().flatten() {
+        match word {
+            NodePortAddress::Primary => addresses.primary = true,
+            NodePortAddress::Range(range) => addresses.ranges.push(*range),
+        }
+    }
+    addresses
+}
+
+fn snat_ports(text: &str) -> Result<SnatPorts, String> {
+    let ports = text.split_once('-').and_then(|(first, last)| {
+        Some(SnatPorts { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? })
+    });
+    ports
+        .filter(|ports| ports.first > 0 && u32::from(ports.last) >= u32::from(ports.first) + snat::PROBES - 1)
+        .ok_or_else(|| format!("write the first and the last port, {} ports at least, as in 1024-29999", snat::PROBES))
+}
+
 impl Sizes {
     fn limits(&self) -> Limits {
         Limits {
@@ -179,7 +229,9 @@ impl Options {
             pins: self.place.pins(),
             cgroup_root: self.cgroup_root,
             service_cidrs: self.service_cidr,
-            devices: self.device,
+            devices: self.device.into_iter().filter(|name| !name.is_empty()).collect(),
+            node_ports: node_port_addresses(&self.nodeport_addresses),
+            snat_ports: self.snat_ports,
             veth_prefix: self.veth_prefix,
             socket_lb: self.socket_lb == SocketLb::On,
             socket_lb_udp: self.socket_lb_udp == Switch::On,

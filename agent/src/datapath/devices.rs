@@ -8,18 +8,42 @@ use std::{
 /// One thing that rtnetlink said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    Device { index: u32, name: String },
-    DeviceGone { index: u32 },
-    Address { index: u32, address: IpAddr },
-    AddressGone { index: u32, address: IpAddr },
+    Device {
+        index: u32,
+        name: String,
+    },
+    DeviceGone {
+        index: u32,
+    },
+    Address {
+        index: u32,
+        address: IpAddr,
+    },
+    AddressGone {
+        index: u32,
+        address: IpAddr,
+    },
+    /// A default route leads over these.
+    DefaultRoute {
+        indices: Vec<u32>,
+    },
+}
+
+/// What a device is to the data path: it decides which programs it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The host side of a pod's veth.
+    Pod,
+    /// Leads out of the node.
+    Uplink,
 }
 
 /// What the agent does about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceEvent {
     /// A device to attach to: it has appeared, or got a name that matches.
-    Attach { index: u32, name: String },
-    /// It has vanished (and took its programs along), or got a name that does not match.
+    Attach { index: u32, name: String, role: Role },
+    /// It has vanished (and took its programs along), or it has no such role any more.
     Release { index: u32, vanished: bool },
     /// All addresses that are assigned to the node now.
     Addresses(BTreeSet<IpAddr>),
@@ -30,13 +54,20 @@ pub enum DeviceEvent {
 pub struct Selection {
     /// Empty: none matches by its prefix.
     pub veth_prefix: String,
-    pub devices: BTreeSet<String>,
+    /// Empty: those that default routes lead over.
+    pub uplinks: BTreeSet<String>,
 }
 
 impl Selection {
-    fn holds(&self, name: &str) -> bool {
-        let by_prefix = !self.veth_prefix.is_empty() && name.starts_with(&self.veth_prefix);
-        by_prefix || self.devices.contains(name)
+    /// `routed`: a default route leads over it.
+    fn role(&self, name: &str, routed: bool) -> Option<Role> {
+        if self.uplinks.contains(name) {
+            return Some(Role::Uplink);
+        }
+        if !self.veth_prefix.is_empty() && name.starts_with(&self.veth_prefix) {
+            return Some(Role::Pod);
+        }
+        (routed && self.uplinks.is_empty()).then_some(Role::Uplink)
     }
 }
 
@@ -46,11 +77,22 @@ pub(super) struct Devices {
     selection: Selection,
     names: BTreeMap<u32, String>,
     addresses: BTreeSet<(u32, IpAddr)>,
+    /// Default routes lead over them, or did: a route that is replaced is gone for a moment, and its device keeps its
+    /// programs all the same.
+    routed: BTreeSet<u32>,
+    /// What was told.
+    roles: BTreeMap<u32, Role>,
 }
 
 impl Devices {
     pub(super) fn new(selection: Selection) -> Self {
-        Self { selection, names: BTreeMap::new(), addresses: BTreeSet::new() }
+        Self {
+            selection,
+            names: BTreeMap::new(),
+            addresses: BTreeSet::new(),
+            routed: BTreeSet::new(),
+            roles: BTreeMap::new(),
+        }
     }
 
     /// Takes in one event.
@@ -74,6 +116,7 @@ impl Devices {
                 self.addresses.remove(&(index, address));
                 self.addresses_since(&before)
             }
+            Heard::DefaultRoute { indices } => self.routed(&indices),
         }
     }
 
@@ -89,6 +132,7 @@ impl Devices {
                     events.extend(self.device(index, name));
                 }
                 Heard::Address { index, address } => drop(self.addresses.insert((index, address))),
+                Heard::DefaultRoute { indices } => events.extend(self.routed(&indices)),
                 Heard::DeviceGone { .. } | Heard::AddressGone { .. } => {}
             }
         }
@@ -98,20 +142,35 @@ impl Devices {
     }
 
     fn device(&mut self, index: u32, name: String) -> Vec<DeviceEvent> {
-        let held = self.names.get(&index).is_some_and(|before| self.selection.holds(before));
-        let holds = self.selection.holds(&name);
-        self.names.insert(index, name.clone());
-        match (held, holds) {
-            (false, true) => vec![DeviceEvent::Attach { index, name }],
-            (true, false) => vec![DeviceEvent::Release { index, vanished: false }],
-            _ => Vec::new(),
-        }
+        self.names.insert(index, name);
+        self.review(index)
+    }
+
+    fn routed(&mut self, indices: &[u32]) -> Vec<DeviceEvent> {
+        self.routed.extend(indices);
+        indices.iter().flat_map(|index| self.review(*index)).collect()
     }
 
     fn gone(&mut self, index: u32) -> Vec<DeviceEvent> {
-        let name = self.names.remove(&index);
-        let held = name.is_some_and(|name| self.selection.holds(&name));
-        if held { vec![DeviceEvent::Release { index, vanished: true }] } else { Vec::new() }
+        self.names.remove(&index);
+        self.routed.remove(&index);
+        let held = self.roles.remove(&index);
+        held.map(|_| DeviceEvent::Release { index, vanished: true }).into_iter().collect()
+    }
+
+    /// A device that has another role than it was told to have.
+    fn review(&mut self, index: u32) -> Vec<DeviceEvent> {
+        let Some(name) = self.names.get(&index) else { return Vec::new() };
+        let role = self.selection.role(name, self.routed.contains(&index));
+        if self.roles.get(&index).copied() == role {
+            return Vec::new();
+        }
+        let released = self.roles.remove(&index).map(|_| DeviceEvent::Release { index, vanished: false });
+        let attached = role.map(|role| {
+            self.roles.insert(index, role);
+            DeviceEvent::Attach { index, name: name.clone(), role }
+        });
+        released.into_iter().chain(attached).collect()
     }
 
     fn all_addresses(&self) -> BTreeSet<IpAddr> {
@@ -129,7 +188,7 @@ mod tests {
     use super::*;
 
     fn devices() -> Devices {
-        Devices::new(Selection { veth_prefix: "eni".into(), devices: ["eth1".to_owned()].into() })
+        Devices::new(Selection { veth_prefix: "eni".into(), uplinks: ["eth1".to_owned()].into() })
     }
 
     fn device(index: u32, name: &str) -> Heard {
@@ -141,7 +200,11 @@ mod tests {
     }
 
     fn attach(index: u32, name: &str) -> DeviceEvent {
-        DeviceEvent::Attach { index, name: name.into() }
+        DeviceEvent::Attach { index, name: name.into(), role: Role::Pod }
+    }
+
+    fn uplink(index: u32, name: &str) -> DeviceEvent {
+        DeviceEvent::Attach { index, name: name.into(), role: Role::Uplink }
     }
 
     fn addresses(all: &[&str]) -> DeviceEvent {
@@ -155,7 +218,7 @@ mod tests {
         assert_eq!(devices.hear(device(7, "eni1a2b")), []);
         assert_eq!(devices.hear(Heard::DeviceGone { index: 7 }), [DeviceEvent::Release { index: 7, vanished: true }]);
         assert_eq!(devices.hear(device(8, "docker0")), []);
-        assert_eq!(devices.hear(device(9, "eth1")), [attach(9, "eth1")]);
+        assert_eq!(devices.hear(device(9, "eth1")), [uplink(9, "eth1")]);
     }
 
     #[test]
@@ -189,7 +252,28 @@ mod tests {
 
     #[test]
     fn an_empty_prefix_matches_no_device() {
-        let mut devices = Devices::new(Selection { veth_prefix: String::new(), devices: BTreeSet::new() });
+        let mut devices = Devices::new(Selection { veth_prefix: String::new(), uplinks: BTreeSet::new() });
+        assert_eq!(devices.hear(device(2, "eth0")), []);
+    }
+
+    #[test]
+    fn where_no_uplink_is_named_it_is_the_device_of_the_default_route() {
+        let mut devices = Devices::new(Selection { veth_prefix: "eni".into(), uplinks: BTreeSet::new() });
+        let route = |indices: &[u32]| Heard::DefaultRoute { indices: indices.into() };
+        assert_eq!(devices.hear(device(2, "eth0")), []);
+        assert_eq!(devices.hear(route(&[2])), [uplink(2, "eth0")]);
+        assert_eq!(devices.hear(route(&[2])), []);
+        let events = devices.replace([device(2, "eth0"), device(3, "wlan0")]);
+        assert_eq!(events, [addresses(&[])], "a route that is being replaced takes no programs away");
+        assert_eq!(devices.hear(route(&[2, 3])), [uplink(3, "wlan0")]);
+        assert_eq!(devices.hear(Heard::DeviceGone { index: 2 }), [DeviceEvent::Release { index: 2, vanished: true }]);
+        assert_eq!(devices.hear(device(2, "eth0")), [], "its index says nothing of the next device");
+    }
+
+    #[test]
+    fn an_operator_who_names_uplinks_decides() {
+        let mut devices = devices();
+        assert_eq!(devices.hear(Heard::DefaultRoute { indices: vec![2] }), []);
         assert_eq!(devices.hear(device(2, "eth0")), []);
     }
 }

@@ -135,10 +135,16 @@ fn shown<A: Address>(tuple: &Tuple<A>, flow: &Flow<A>, now: u64, service: Option
         destination: socket(tuple.destination, tuple.destination_port.host()),
         translated_source: socket(flow.source, flow.source_port.host()),
         translated_destination: socket(flow.destination, flow.destination_port.host()),
-        state: [(state::SEEN, "seen"), (state::FIN, "fin"), (state::RST, "rst"), (state::HAIRPIN, "hairpin")]
-            .into_iter()
-            .filter_map(|(bit, name)| (flow.state & bit != 0).then_some(name))
-            .collect(),
+        state: [
+            (state::SEEN, "seen"),
+            (state::FIN, "fin"),
+            (state::RST, "rst"),
+            (state::HAIRPIN, "hairpin"),
+            (state::NODE, "node"),
+        ]
+        .into_iter()
+        .filter_map(|(bit, name)| (flow.state & bit != 0).then_some(name))
+        .collect(),
         idle_seconds: now.saturating_sub(flow.last_seen.into()),
         service,
     }

@@ -10,7 +10,7 @@ use aya::{
     maps::MapInfo,
     programs::{Program, ProgramError},
 };
-use millrace_common::maps;
+use millrace_common::{maps, snat};
 use tracing::{debug, info};
 
 use super::{
@@ -37,6 +37,21 @@ pub struct Constants {
     /// In network order, zero: none. The host's address as the client of services with affinity.
     pub node_address_v4: u32,
     pub node_address_v6: [u32; 4],
+    /// Ports of flows from outside on their way to a backend.
+    pub snat_ports: SnatPorts,
+}
+
+/// First and last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnatPorts {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl Default for SnatPorts {
+    fn default() -> Self {
+        Self { first: snat::FIRST_PORT, last: snat::LAST_PORT }
+    }
 }
 
 /// Programs in the kernel, not attached yet.
@@ -96,6 +111,8 @@ fn stage(pins: &Pins, fates: &BTreeMap<&str, Fate>) -> Result<PathBuf, SetupErro
 
 fn read_object(directory: &Path, limits: &Limits, constants: &Constants) -> Result<Ebpf, SetupError> {
     let (socket_lb, socket_lb_udp) = (u32::from(constants.socket_lb), u32::from(constants.socket_lb_udp));
+    let SnatPorts { first, last } = constants.snat_ports;
+    let (snat_first, snat_ports) = (u32::from(first), u32::from(last.saturating_sub(first)) + 1);
     let mut loader = EbpfLoader::new();
     for spec in maps::ALL {
         loader.map_max_entries(spec.name, limits.entries(spec));
@@ -108,6 +125,8 @@ fn read_object(directory: &Path, limits: &Limits, constants: &Constants) -> Resu
         .override_global("HOST_NETNS_COOKIE", &constants.host_netns_cookie, true)
         .override_global("SOCKET_LB", &socket_lb, true)
         .override_global("SOCKET_LB_UDP", &socket_lb_udp, true)
+        .override_global("SNAT_FIRST_PORT", &snat_first, true)
+        .override_global("SNAT_PORTS", &snat_ports, true)
         .override_global("NODE_ADDRESS_V4", &constants.node_address_v4, true)
         .override_global("NODE_ADDRESS_V6", &constants.node_address_v6, true);
     Ok(loader.load(object())?)

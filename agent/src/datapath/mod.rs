@@ -32,7 +32,7 @@ pub use carry_out::{Outcome, carry_out};
 pub use cleanup::cleanup;
 pub use error::SetupError;
 pub use inspect::{Occupancy, Status, TrackedFlow, flows, status, verdicts};
-pub use load::{Constants, Loaded, load};
+pub use load::{Constants, Loaded, SnatPorts, load};
 pub use memory::{Fault, MemoryTables};
 pub use object::object;
 pub use pins::{Pins, PinsLock};

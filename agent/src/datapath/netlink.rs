@@ -1,15 +1,19 @@
-//! Listens to rtnetlink: devices and addresses as they come and go, without polling.
+//! Listens to rtnetlink: devices, addresses and default routes as they come and go, without polling.
 
-use std::io;
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use futures::{StreamExt, TryStreamExt};
 use rtnetlink::{
-    Handle, MulticastGroup, new_multicast_connection,
+    Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection,
     packet_core::NetlinkPayload,
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
         link::{LinkAttribute, LinkMessage},
+        route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
     },
 };
 use tokio::sync::mpsc;
@@ -22,7 +26,13 @@ use super::devices::{DeviceEvent, Devices, Heard, Selection};
 /// # Errors
 /// When the namespace cannot be listened to or read.
 pub async fn listen(selection: Selection, events: mpsc::Sender<DeviceEvent>) -> io::Result<()> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ];
     let (connection, handle, mut messages) = new_multicast_connection(&groups)?;
     let connection = tokio::spawn(connection);
     let mut devices = Devices::new(selection);
@@ -53,9 +63,18 @@ async fn dump(handle: &Handle) -> io::Result<Vec<Heard>> {
     let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await.map_err(io::Error::other)?;
     let addresses: Vec<AddressMessage> =
         handle.address().get().execute().try_collect().await.map_err(io::Error::other)?;
+    let mut routes: Vec<RouteMessage> = Vec::new();
+    let families = [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+    for message in families {
+        let mut found = handle.route().get(message).execute();
+        while let Some(route) = found.try_next().await.map_err(io::Error::other)? {
+            routes.extend(leads_out(&route).then_some(route));
+        }
+    }
+    let routes = routes.into_iter().map(RouteNetlinkMessage::NewRoute);
     let links = links.into_iter().map(RouteNetlinkMessage::NewLink);
     let addresses = addresses.into_iter().map(RouteNetlinkMessage::NewAddress);
-    Ok(links.chain(addresses).filter_map(heard).collect())
+    Ok(links.chain(addresses).chain(routes).filter_map(heard).collect())
 }
 
 fn heard(message: RouteNetlinkMessage) -> Option<Heard> {
@@ -79,8 +98,31 @@ fn heard(message: RouteNetlinkMessage) -> Option<Heard> {
             let index = message.header.index;
             own_address(message).map(|address| Heard::AddressGone { index, address })
         }
+        RouteNetlinkMessage::NewRoute(route) if leads_out(&route) => {
+            Some(Heard::DefaultRoute { indices: devices_of(route) })
+        }
         _ => None,
     }
+}
+
+/// A default route of the main table.
+fn leads_out(route: &RouteMessage) -> bool {
+    route.header.destination_prefix_length == 0
+        && route.header.table == RouteHeader::RT_TABLE_MAIN
+        && route.header.kind == RouteType::Unicast
+}
+
+/// One, or one for each of several next hops.
+fn devices_of(route: RouteMessage) -> Vec<u32> {
+    let mut indices = Vec::new();
+    for attribute in route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => indices.push(index),
+            RouteAttribute::MultiPath(hops) => indices.extend(hops.iter().map(|hop| hop.interface_index)),
+            _ => {}
+        }
+    }
+    indices
 }
 
 /// On a point-to-point device IFA_ADDRESS is the peer's and IFA_LOCAL the node's (linux/if_addr.h).

@@ -55,16 +55,34 @@ pub fn features() -> Vec<Feature> {
             helper(socket, BpfHelper::BPF_FUNC_set_retval),
         ),
         feature(
+            "bpf_loop",
+            "5.17",
+            "the programs on uplinks are refused: no search for a free port",
+            helper(packet, BpfHelper::BPF_FUNC_loop),
+        ),
+        feature(
             "bpf_for_each_map_elem",
             "5.13",
             "the sweep of flows that are over is refused",
             helper(packet, BpfHelper::BPF_FUNC_for_each_map_elem),
         ),
         feature(
+            "bpf_check_mtu",
+            "5.12",
+            "the per-packet programs are refused: nobody would tell a sender that a packet is too large",
+            helper(packet, BpfHelper::BPF_FUNC_check_mtu),
+        ),
+        feature(
             "bpf_ktime_get_coarse_ns",
             "5.11",
             "the per-packet programs are refused",
             helper(packet, BpfHelper::BPF_FUNC_ktime_get_coarse_ns),
+        ),
+        feature(
+            "bpf_redirect_neigh",
+            "5.10",
+            "the per-packet programs are refused: answers from the node's own address would be martians",
+            helper(packet, BpfHelper::BPF_FUNC_redirect_neigh),
         ),
         feature(
             "bpf_get_netns_cookie",

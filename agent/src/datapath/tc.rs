@@ -1,4 +1,4 @@
-//! The programs on the host side of pods' veths: TCX links, pinned, where the kernel has them (6.6); before, filters of
+//! The programs on the host side of pods' veths and on uplinks: TCX links, pinned, where the kernel has them (6.6); before, filters of
 //! the clsact qdisc with a fixed priority and handle, replaced in place and left attached when the agent ends.
 
 use std::{collections::BTreeSet, fs, io, mem, os::fd::AsFd, path::PathBuf};
@@ -16,7 +16,9 @@ use aya::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Pins, SetupError, netns,
+    Pins, SetupError,
+    devices::Role,
+    netns,
     pins::{at, create_dir, entries, remove_dirs},
     qdisc, syscall,
 };
@@ -30,9 +32,13 @@ pub enum TcMode {
     Clsact,
 }
 
-/// `from_pod` sees what a pod sends, `to_pod` what is sent to it.
-const PROGRAMS: [(&str, TcAttachType); 2] =
-    [("mr_to_pod", TcAttachType::Egress), ("mr_from_pod", TcAttachType::Ingress)];
+/// What has to do with answers comes first: no packet is sent whose answer would not be understood.
+const fn programs(role: Role) -> [(&'static str, TcAttachType); 2] {
+    match role {
+        Role::Pod => [("mr_to_pod", TcAttachType::Egress), ("mr_from_pod", TcAttachType::Ingress)],
+        Role::Uplink => [("mr_to_uplink", TcAttachType::Egress), ("mr_from_uplink", TcAttachType::Ingress)],
+    }
+}
 
 /// Where our filters stand among others': early, but not first. The handle tells ours from others' of that priority.
 const PRIORITY: u16 = 7;
@@ -63,12 +69,12 @@ impl Attacher {
         Self { pins, tcx }
     }
 
-    /// Attaches both programs to a device, or puts them in the place of an earlier agent's.
+    /// Attaches both programs of its role to a device, or puts them in the place of an earlier agent's.
     ///
     /// # Errors
     /// Names the program; a device that vanished meanwhile among them.
-    pub fn attach(&self, ebpf: &mut Ebpf, index: u32, name: &str) -> Result<(), SetupError> {
-        for (program, direction) in PROGRAMS {
+    pub fn attach(&self, ebpf: &mut Ebpf, index: u32, name: &str, role: Role) -> Result<(), SetupError> {
+        for (program, direction) in programs(role) {
             let failed = |source| SetupError::Program {
                 program: format!("{program} on {name}"),
                 operation: "attach",
@@ -89,7 +95,7 @@ impl Attacher {
         } else {
             self.unpin(index)?;
         }
-        info!(device = name, index, by = if self.tcx { "tcx" } else { "clsact" }, "device attached");
+        info!(device = name, index, ?role, by = if self.tcx { "tcx" } else { "clsact" }, "device attached");
         Ok(())
     }
 
@@ -189,7 +195,7 @@ impl Attacher {
     }
 
     fn unpin(&self, index: u32) -> Result<(), SetupError> {
-        for (_, direction) in PROGRAMS {
+        for direction in [TcAttachType::Egress, TcAttachType::Ingress] {
             let path = self.pins.link(&link_name(index, direction));
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path, "unlink")(error)),
@@ -233,7 +239,7 @@ impl Attacher {
         if !filters.join(index.to_string()).exists() && !filters.join(format!("{index}{ADDED}")).exists() {
             return Ok(false);
         }
-        for (program, direction) in PROGRAMS {
+        for (program, direction) in [Role::Pod, Role::Uplink].into_iter().flat_map(programs) {
             match qdisc_detach_program(name, direction, program) {
                 Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
                 result => result.map_err(|source| SetupError::Program {

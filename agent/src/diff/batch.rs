@@ -36,7 +36,7 @@ pub(super) struct Batch {
     marks: Vec<Step>,
     marked: HashSet<IpAddr>,
     deletes: Vec<Step>,
-    /// Frontends that an address wins (or loses) by this plan.
+    /// Frontends of kinds that own their address which it wins (or loses) by this plan.
     balance: HashMap<IpAddr, i64>,
     /// Entries that this plan adds to FRONTENDS.
     added: [u32; 2],
@@ -127,9 +127,9 @@ impl Batch {
 
     fn room_for_frontends(&self, mirror: &Mirror, port: &WantedPort) -> Result<(), NoRoom> {
         let (family, mut needed) = (port.name.family, 0);
-        for frontend in port.frontends.keys() {
+        for (frontend, kind) in &port.frontends {
             needed += u32::from(!mirror.frontends.contains_key(frontend));
-            needed += u32::from(!self.is_marked(mirror, &frontend.address));
+            needed += u32::from(kind.owns_address() && !self.is_marked(mirror, &frontend.address));
         }
         let capacity = mirror.sizes.frontends;
         let taken = *mirror.entries.of(family) + self.added[family as usize];
@@ -155,7 +155,7 @@ impl Batch {
                 None => {
                     self.inserts.push(insert);
                     self.added[family] += 1;
-                    *self.balance.entry(frontend.address).or_default() += 1;
+                    *self.balance.entry(frontend.address).or_default() += i64::from(kind.owns_address());
                 }
                 Some(held) if *held == (kind, index) => drop(mirror.stale.remove(&frontend)),
                 Some(_) => {
@@ -164,7 +164,7 @@ impl Batch {
                     self.moves.push(insert);
                 }
             }
-            if !self.is_marked(mirror, &frontend.address) {
+            if kind.owns_address() && !self.is_marked(mirror, &frontend.address) {
                 self.marked.insert(frontend.address);
                 self.added[family] += 1;
                 self.marks.push(Step { group, op: Op::InsertOwned { address: frontend.address } });
@@ -213,9 +213,10 @@ impl Batch {
     fn lose(&mut self, mirror: &Mirror, group: u32, lost: Vec<Frontend>) {
         for frontend in lost.into_iter().filter(|frontend| !self.moved.contains(frontend)) {
             let balance = self.balance.entry(frontend.address).or_default();
-            *balance -= 1;
+            let owns = mirror.frontends.get(&frontend).is_none_or(|(kind, _)| kind.owns_address());
+            *balance -= i64::from(owns);
             let address = mirror.address(&frontend.address);
-            if address.marked && i64::from(address.frontends) + *balance == 0 {
+            if owns && address.marked && i64::from(address.frontends) + *balance == 0 {
                 self.deletes.push(Step { group, op: Op::DeleteOwned { address: frontend.address } });
             }
             self.deletes.push(Step { group, op: Op::DeleteFrontend { frontend } });

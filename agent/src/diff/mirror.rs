@@ -61,6 +61,7 @@ pub(super) struct Mirror {
 /// A frontends' address.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Address {
+    /// Of kinds that own the whole address.
     pub frontends: u32,
     pub marked: bool,
 }

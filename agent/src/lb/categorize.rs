@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use super::NodePortAddresses;
 use crate::model::{Endpoint, Node};
 
 /// This node, as far as it matters to services.
@@ -15,13 +16,20 @@ pub struct NodeInfo {
     pub zone: Option<Box<str>>,
     /// Addresses assigned in the host's namespace: a frontend with one of these is the node's own business.
     pub addresses: BTreeSet<IpAddr>,
+    /// Its addresses to the cluster, at most one of each family.
+    pub primary: Vec<IpAddr>,
+    /// Where it answers to node ports.
+    pub node_ports: NodePortAddresses,
 }
 
 impl NodeInfo {
-    /// The node's own object fills in a zone that the operator did not name.
+    /// The node's own object fills in a zone and addresses that the operator did not name.
     #[must_use]
     pub fn with_object(mut self, node: &Node) -> Self {
         self.zone = self.zone.or_else(|| node.zone.clone());
+        if self.primary.is_empty() {
+            self.primary = node.addresses.to_vec();
+        }
         self
     }
 }

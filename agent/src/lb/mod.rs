@@ -3,6 +3,7 @@
 mod balancer;
 mod categorize;
 mod claims;
+mod node_ports;
 mod port_name;
 mod ports;
 mod wanted;
@@ -10,6 +11,7 @@ mod wanted;
 pub use balancer::{Balancer, Conflict, Decision};
 pub use categorize::{Candidate, Categories, NodeInfo, Policies, categorize};
 pub use claims::Claims;
+pub use node_ports::NodePortAddresses;
 pub use port_name::PortName;
 pub use ports::wanted;
 pub use wanted::{Family, Frontend, Set, WantedPort};

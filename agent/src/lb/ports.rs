@@ -11,8 +11,8 @@ use super::{Candidate, Family, Frontend, NodeInfo, Policies, PortName, Set, Want
 use crate::model::{EndpointSlice, Policy, Service, ServicePort};
 
 /// What `node` should hold for `service`: each port once per family that the Service has an address in. Frontends
-/// whose address is assigned on the node are left out (NodeLocal DNSCache; an external IP that is the node's own), and
-/// so is a port that has no other.
+/// whose address is assigned on the node are left out (NodeLocal DNSCache; an external IP that is the node's own) but for
+/// node ports, and so is a port that has no other.
 ///
 /// `slices` in the order of their keys: it decides between two that contradict each other and are otherwise alike.
 #[must_use]
@@ -45,6 +45,12 @@ fn frontends(
         for &address in addresses.iter().filter(|ip| Family::of(**ip) == family && !node.addresses.contains(ip)) {
             let frontend = Frontend { address, port: port.port, protocol: port.protocol };
             frontends.entry(frontend).or_insert(kind);
+        }
+    }
+    if port.node_port != 0 && service.cluster_ips.iter().any(|ip| Family::of(*ip) == family) {
+        for address in node.node_ports.of(node).filter(|ip| Family::of(*ip) == family) {
+            let frontend = Frontend { address, port: port.node_port, protocol: port.protocol };
+            frontends.entry(frontend).or_insert(FrontendKind::NodePort);
         }
     }
     frontends

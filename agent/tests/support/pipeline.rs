@@ -22,7 +22,7 @@ pub struct Pipeline<T> {
 }
 
 pub fn node() -> NodeInfo {
-    NodeInfo { name: "n1".into(), zone: Some("a".into()), addresses: BTreeSet::new() }
+    NodeInfo { name: "n1".into(), zone: Some("a".into()), ..NodeInfo::default() }
 }
 
 impl<T: Tables> Pipeline<T> {

@@ -1,13 +1,19 @@
 //! A flow begins: a backend is chosen and both entries are written, so that every packet of it, and every answer,
 //! finds its way.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    helpers::{bpf_get_prandom_u32, bpf_loop},
+};
 use millrace_common::{
-    address::{Address, protocol},
+    address::{Address, Port, protocol},
     flow::{Flow, Tuple, expired, idle, state, timeout},
     scratch::Packet,
     select,
-    service::Attributes,
+    service::{Attributes, outside_keeps_source},
+    snat,
     verdict::Verdict,
 };
 
@@ -15,10 +21,12 @@ use super::{
     Decision,
     flow::{self, End},
     forward::Resumed,
+    hook::{Client, Hook},
     network::Network,
 };
 use crate::{
     choose::{Backend, NoBackend, Service, backend_alive},
+    config,
     stats::count,
 };
 
@@ -60,16 +68,24 @@ fn is_answer_to<A: Address>(entry: *const Flow<A>, packet: &Packet<A>) -> bool {
     flow::turns_into(entry, named, client)
 }
 
+/// What a flow begins with.
+pub(super) struct Beginning<'a, A> {
+    pub packet: &'a Packet<A>,
+    pub service: &'a Service,
+    /// The device that the packet is on.
+    pub device: u32,
+}
+
 /// Chooses a backend and writes the entries.
 #[inline(always)]
-pub(super) fn begin<F: Network>(
-    packet: &Packet<F::Address>,
-    service: &Service,
+pub(super) fn begin<F: Network, H: Hook>(
+    beginning: &Beginning<'_, F::Address>,
     moved: bool,
     to: &mut Flow<F::Address>,
 ) -> Decision {
+    let packet = beginning.packet;
     for attempt in 0..ATTEMPTS {
-        match choose::<F>(packet, service, to, attempt > 0) {
+        match choose::<F, H>(beginning, to, attempt > 0) {
             Chosen::Backend => {}
             Chosen::None => break,
             Chosen::Unused => return Decision::Pass,
@@ -79,7 +95,12 @@ pub(super) fn begin<F: Network>(
                 return Decision::Drop;
             }
         }
-        match write::<F>(packet, to) {
+        let written = if H::CLIENT == Client::Outside && to.source != packet.tuple.source {
+            hidden::<F>(packet, to)
+        } else {
+            write::<F>(packet, to, true)
+        };
+        match written {
             Written::Yes => {
                 count(if moved { Verdict::PacketMoved } else { Verdict::PacketNewFlow });
                 return Decision::Send;
@@ -89,6 +110,10 @@ pub(super) fn begin<F: Network>(
                 return Decision::Send;
             }
             Written::Ambiguous => {}
+            Written::NoPort => {
+                count(Verdict::DropNoPort);
+                return Decision::Drop;
+            }
             Written::Full => {
                 count(Verdict::DropTableFull);
                 return Decision::Drop;
@@ -112,12 +137,12 @@ enum Chosen {
 /// Fills in the forward entry for a chosen backend; for `another` one where the first would not do, which session
 /// affinity does not allow.
 #[inline(never)]
-fn choose<F: Network>(
-    packet: &Packet<F::Address>,
-    service: &Service,
+fn choose<F: Network, H: Hook>(
+    beginning: &Beginning<'_, F::Address>,
     to: &mut Flow<F::Address>,
     another: bool,
 ) -> Chosen {
+    let Beginning { packet, service, device } = *beginning;
     if another && service.attributes.has(Attributes::AFFINITY) {
         return Chosen::None;
     }
@@ -128,24 +153,47 @@ fn choose<F: Network>(
         Err(NoBackend::Reject) => return Chosen::Reject,
         Err(NoBackend::Drop) => return Chosen::Drop,
     };
-    // A pod that is its own backend would take packets from its own address for a mistake, and answer itself: it is
-    // given another address to answer to.
-    let to_itself = backend.address == packet.tuple.source;
+    let (source, state) = source::<F, H>(packet, service, &backend);
     let tag = select::tag(&packet.tuple);
     *to = Flow {
         head: tag,
         service: service.index,
         backend: backend.id,
         epoch: backend.epoch,
-        source: if to_itself { F::LOOP } else { packet.tuple.source },
+        source,
         destination: backend.address,
         source_port: packet.tuple.source_port,
         destination_port: backend.port,
         last_seen: flow::now(),
-        state: state::SEEN | if to_itself { state::HAIRPIN } else { 0 },
+        state: state::SEEN | state,
+        device: if H::CLIENT == Client::Outside { device } else { 0 },
         tail: tag,
     };
     Chosen::Backend
+}
+
+/// The address that the backend sees, and [`state`] bits of the flow.
+#[inline(always)]
+fn source<F: Network, H: Hook>(
+    packet: &Packet<F::Address>,
+    service: &Service,
+    backend: &Backend<F::Address>,
+) -> (F::Address, u32) {
+    let client = packet.tuple.source;
+    match H::CLIENT {
+        // A pod that is its own backend would take packets from its own address for a mistake, and answer itself: it
+        // is given another address to answer to.
+        Client::Pod if backend.address == client => (F::LOOP, state::HAIRPIN),
+        Client::Pod => (client, 0),
+        Client::Host => (client, state::NODE),
+        // A backend on the node itself answers this way in any case.
+        Client::Outside
+            if outside_keeps_source(service.kind, service.attributes) || backend.address == F::node_address() =>
+        {
+            (client, state::NODE)
+        }
+        Client::Outside => (F::node_address(), state::NODE),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -155,20 +203,61 @@ enum Written {
     ByAnother,
     /// The answers could not be told from another flow's.
     Ambiguous,
+    /// The same, whatever port the flow is given.
+    NoPort,
     Full,
 }
 
-/// The answers' entry first: no packet may leave whose answer would not find its way.
+/// A search for a port.
+#[repr(C)]
+struct Search<A> {
+    packet: *const Packet<A>,
+    to: *mut Flow<A>,
+    random: u32,
+    written: Written,
+}
+
+/// Writes the entries of a flow whose client the backend does not see: from the node's address, and from a port that no
+/// other such flow to the same backend has. The entry of its answers is the reservation.
 #[inline(never)]
-fn write<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Written {
+fn hidden<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Written {
+    // SAFETY: a helper without arguments.
+    let random = unsafe { bpf_get_prandom_u32() };
+    let mut search = Search { packet, to, random, written: Written::Ambiguous };
+    let callback = probe::<F> as *mut c_void;
+    // SAFETY: `probe` has the signature that the kernel calls, and `search` outlives the call.
+    unsafe { bpf_loop(snat::PROBES, callback, (&raw mut search).cast(), 0) };
+    if let Written::Ambiguous = search.written { Written::NoPort } else { search.written }
+}
+
+/// Tries one port; 1 ends the search.
+extern "C" fn probe<F: Network>(number: u32, search: *mut Search<F::Address>) -> i64 {
+    // SAFETY: the kernel hands out our own context, alive during the call, with what its maker borrowed.
+    let (search, packet, to) = unsafe { (&mut *search, &*(*search).packet, &mut *(*search).to) };
+    let (first, count) = config::snat_ports();
+    to.source_port = Port::new(snat::port(first, count, search.random, number));
+    // Ports of connections that are over, whose last segments may still be on their way, only when others are rare.
+    search.written = write::<F>(packet, to, number >= snat::PROBES / 2);
+    !matches!(search.written, Written::Ambiguous) as i64
+}
+
+/// The answers' entry first: no packet may leave whose answer would not find its way. `eager`: an old flow with the same
+/// answers gives way as soon as it is over.
+#[inline(never)]
+fn write<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, eager: bool) -> Written {
     let answers = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::REPLY);
-    let flags = match place::<F>(&answers, packet) {
+    let flags = match place::<F>(&answers, packet, eager) {
         Place::Free => BPF_NOEXIST,
         Place::Ours => BPF_ANY,
         Place::Taken => return Written::Ambiguous,
     };
     if !insert_answers::<F>(&answers, packet, to, flags) && !answered_by::<F>(&answers, packet) {
         return if F::ct_new().get_ptr(&answers).is_some() { Written::Ambiguous } else { Written::Full };
+    }
+    // A flow with the same answers may have been established since they were found free.
+    if F::ct().get_ptr(&answers).is_some() {
+        let _ = F::ct_new().remove(&answers);
+        return Written::Ambiguous;
     }
     if F::ct_new().insert(&packet.tuple, &*to, BPF_NOEXIST as u64).is_ok() {
         return Written::Yes;
@@ -214,10 +303,12 @@ enum Place {
 /// Whether answers with this key can be this flow's. Another flow of the same client, from the same port to the same
 /// backend through another frontend, has the same answers; it gives way when it is over, never while it lives.
 #[inline(never)]
-fn place<F: Network>(answers: &Tuple<F::Address>, packet: &Packet<F::Address>) -> Place {
+fn place<F: Network>(answers: &Tuple<F::Address>, packet: &Packet<F::Address>, eager: bool) -> Place {
     let tag = select::tag(answers);
     if let Some(entry) = F::ct().get_ptr(answers) {
-        if flow::look(entry, tag, |entry| is_answer_to(entry, packet)) != Some(true) && !give_way::<F>(answers, entry) {
+        if flow::look(entry, tag, |entry| is_answer_to(entry, packet)) != Some(true)
+            && !give_way::<F>(answers, entry, eager)
+        {
             return Place::Taken;
         }
         // Left over by a flow that was forgotten.
@@ -236,7 +327,7 @@ fn place<F: Network>(answers: &Tuple<F::Address>, packet: &Packet<F::Address>) -
 
 /// Forgets an established flow, found by its answers' entry, if it is over.
 #[inline(never)]
-fn give_way<F: Network>(answers: &Tuple<F::Address>, entry: *const Flow<F::Address>) -> bool {
+fn give_way<F: Network>(answers: &Tuple<F::Address>, entry: *const Flow<F::Address>, eager: bool) -> bool {
     let mut flow = Flow::default();
     if !flow::read(entry, select::tag(answers), &mut flow) {
         return true;
@@ -246,7 +337,8 @@ fn give_way<F: Network>(answers: &Tuple<F::Address>, entry: *const Flow<F::Addre
         let (mine, forward) = ((flow.state, flow.last_seen), flow::state_of(forward));
         // Datagrams are moved from a backend that no longer serves; connections stay with it until they end.
         let left = answers.protocol == protocol::UDP && !backend_alive(flow.backend, flow.epoch);
-        if !left && !state::closed(mine.0, forward.0) && !expired(flow::now(), answers.protocol, mine, Some(forward)) {
+        let closed = eager && state::closed(mine.0, forward.0);
+        if !left && !closed && !expired(flow::now(), answers.protocol, mine, Some(forward)) {
             return false;
         }
     }

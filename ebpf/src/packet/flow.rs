@@ -27,6 +27,7 @@ pub(super) fn read<A: Address>(entry: *const Flow<A>, tag: u32, to: &mut Flow<A>
             to.destination_port = read_volatile(&raw const (*entry).destination_port);
             to.last_seen = read_volatile(&raw const (*entry).last_seen);
             to.state = read_volatile(&raw const (*entry).state);
+            to.device = read_volatile(&raw const (*entry).device);
             to.tail = tag;
         }
     })

@@ -1,4 +1,4 @@
-//! From the client to the service: what becomes of a packet that a pod sends.
+//! From the client to the service: what becomes of a packet at a place where flows begin.
 
 use aya_ebpf::maps::lpm_trie::Key;
 use millrace_common::{
@@ -10,28 +10,39 @@ use millrace_common::{
     verdict::Verdict,
 };
 
-use super::{Decision, begin, flow, fragment, network::Network, reverse};
+use super::{
+    Decision,
+    begin::{self, Beginning},
+    flow, fragment,
+    hook::{Client, Hook},
+    network::Network,
+    reverse,
+};
 use crate::{
     choose::{Found, Service, backend_alive, find_frontend},
     stats::count,
 };
 
-/// What becomes of a packet that a pod sends.
+/// What becomes of a packet on `device`.
 #[inline(always)]
-pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+pub(super) fn decide<F: Network, H: Hook>(
+    packet: &mut Packet<F::Address>,
+    to: &mut Flow<F::Address>,
+    device: u32,
+) -> Decision {
     if !matches!(packet.tuple.protocol, protocol::TCP | protocol::UDP) {
         return other::<F>(packet);
     }
     if packet.part == Part::Tail && !fragment::ports::<F>(packet) {
         return headless::<F>(packet);
     }
-    if packet.tuple.destination == F::LOOP {
-        return match reverse::decide::<F>(packet, to) {
+    if H::CLIENT == Client::Pod && packet.tuple.destination == F::LOOP {
+        return match reverse::decide::<F>(packet, to, false) {
             Decision::Send => Decision::Turn,
             decision => decision,
         };
     }
-    let decision = from_client::<F>(packet, to);
+    let decision = from_client::<F, H>(packet, to, device);
     if decision == Decision::Send && to.state & state::HAIRPIN != 0 { Decision::Turn } else { decision }
 }
 
@@ -48,7 +59,11 @@ fn other<F: Network>(packet: &Packet<F::Address>) -> Decision {
 
 /// A packet of a known flow costs one lookup; everything else is decided at leisure.
 #[inline(always)]
-fn from_client<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+fn from_client<F: Network, H: Hook>(
+    packet: &mut Packet<F::Address>,
+    to: &mut Flow<F::Address>,
+    device: u32,
+) -> Decision {
     if let Some(entry) = F::ct().get_ptr_mut(&packet.tuple)
         && flow::read(entry, select::tag(&packet.tuple), to)
         && goes_on(packet, to)
@@ -57,7 +72,14 @@ fn from_client<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address
         count(Verdict::PacketForwarded);
         return Decision::Send;
     }
-    unknown::<F>(packet, to)
+    if !(packet.tuple.protocol == protocol::TCP && tcp::opens(packet.kind)) {
+        let decision = reverse::decide::<F>(packet, to, true);
+        if decision != Decision::Pass {
+            return decision;
+        }
+        packet.tuple.direction = Tuple::<F::Address>::FORWARD;
+    }
+    unknown::<F, H>(packet, to, device)
 }
 
 /// A datagram goes where its flow went while that backend serves. A connection goes on until it ends; a SYN may be the
@@ -72,7 +94,7 @@ fn goes_on<A>(packet: &Packet<A>, known: &Flow<A>) -> bool {
 }
 
 #[inline(never)]
-fn unknown<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+fn unknown<F: Network, H: Hook>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, device: u32) -> Decision {
     let moved = match resume::<F>(packet, to) {
         Resumed::Yes => return Decision::Send,
         Resumed::Over => true,
@@ -97,8 +119,13 @@ fn unknown<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -
         count(Verdict::PassUnknownSegment);
         return Decision::Pass;
     }
-    let Some(service) = Service::from_inside(frontend) else { return Decision::Drop };
-    begin::begin::<F>(packet, &service, moved, to)
+    let service = match H::CLIENT {
+        Client::Pod | Client::Host => Service::from_inside(frontend),
+        Client::Outside => Service::from_outside(frontend),
+    };
+    let Some(service) = service else { return Decision::Drop };
+    let beginning = Beginning { packet, service: &service, device };
+    begin::begin::<F, H>(&beginning, moved, to)
 }
 
 /// Whether a packet goes on with a flow that has entries.

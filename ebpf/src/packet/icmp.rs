@@ -5,7 +5,7 @@ use aya_ebpf::bindings::__sk_buff;
 use millrace_common::{
     address::{Port, protocol},
     checksum::Sum,
-    flow::{Flow, Tuple, state},
+    flow::{Flow, state},
     header::{Part, icmp, tcp, udp},
     scratch::{Packet, Scratch},
     select,
@@ -13,7 +13,10 @@ use millrace_common::{
 };
 
 use super::{
-    DROP, NEXT, flow,
+    DROP, NEXT,
+    deliver::{self, Found, Way},
+    flow,
+    hook::Hook,
     network::{Network, load, store},
     parse::Shape,
     turn,
@@ -26,20 +29,47 @@ pub(super) fn is_error<F: Network>(packet: &Packet<F::Address>) -> bool {
     packet.tuple.protocol == F::ICMP && packet.part == Part::Whole && F::icmp_is_error(packet.kind)
 }
 
-/// Translates an error that travels in `direction`: the way of the packets that would answer the quoted one.
+/// The entry that an error may travel by.
+#[derive(Clone, Copy)]
+pub(super) struct About {
+    /// The way of the packets that would answer the quoted one.
+    pub direction: u8,
+    /// The flow has [`state::NODE`].
+    pub node: bool,
+}
+
+/// Translates an error, if it is about a packet of such a flow.
 #[inline(never)]
-pub(super) fn translate<F: Network>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>, direction: u8) -> i32 {
-    let Scratch { packet, quoted, to } = scratch;
+pub(super) fn translate<F: Network, H: Hook>(
+    skb: *mut __sk_buff,
+    scratch: &mut Scratch<F::Address>,
+    one: About,
+    other: Option<About>,
+) -> i32 {
+    let Scratch { packet, quoted, to, .. } = scratch;
     *quoted = Packet::at(packet.l4 + icmp::HEADER);
     if !read_quote::<F>(skb, quoted) {
         return NEXT;
     }
-    let key = quoted.tuple.reversed(direction);
     // An error for another host than the one that the quoted packet came from is not ours to explain.
-    if packet.tuple.destination != key.destination || !find::<F>(&key, to) {
+    if packet.tuple.destination != quoted.tuple.source {
         return NEXT;
     }
-    let from_there = packet.tuple.source == key.source;
+    if find::<F>(quoted, one, to) {
+        packet.tuple.direction = one.direction;
+    } else if let Some(other) = other
+        && find::<F>(quoted, other, to)
+    {
+        packet.tuple.direction = other.direction;
+    } else {
+        return NEXT;
+    }
+    let mut way = Way::STACK;
+    if H::NODE && to.state & state::NODE != 0 && deliver::find::<F, H>(skb, packet, to, &mut way) != Found::Way {
+        count(Verdict::DropNoRoute);
+        return DROP;
+    }
+    let from_there = packet.tuple.source == quoted.tuple.destination;
     let done =
         rewrite_quote::<F>(skb, quoted, to).is_some_and(|quote| rewrite_outer::<F>(skb, packet, to, from_there, quote));
     if !done {
@@ -47,7 +77,7 @@ pub(super) fn translate<F: Network>(skb: *mut __sk_buff, scratch: &mut Scratch<F
         return DROP;
     }
     count(Verdict::IcmpErrorTranslated);
-    if to.state & state::HAIRPIN != 0 { turn::around(skb) } else { NEXT }
+    if to.state & state::HAIRPIN != 0 { turn::around::<H>(skb) } else { way.take() }
 }
 
 /// The tuple of the quoted packet. A quote ends early, as a rule: eight bytes of the transport are enough.
@@ -66,10 +96,12 @@ fn read_quote<F: Network>(skb: *mut __sk_buff, quoted: &mut Packet<F::Address>) 
 }
 
 #[inline(never)]
-fn find<F: Network>(key: &Tuple<F::Address>, to: &mut Flow<F::Address>) -> bool {
-    let tag = select::tag(key);
-    F::ct().get_ptr(key).is_some_and(|entry| flow::read(entry, tag, to))
-        || F::ct_new().get_ptr(key).is_some_and(|entry| flow::read(entry, tag, to))
+fn find<F: Network>(quoted: &Packet<F::Address>, about: About, to: &mut Flow<F::Address>) -> bool {
+    let key = quoted.tuple.reversed(about.direction);
+    let tag = select::tag(&key);
+    let found = F::ct().get_ptr(&key).is_some_and(|entry| flow::read(entry, tag, to))
+        || F::ct_new().get_ptr(&key).is_some_and(|entry| flow::read(entry, tag, to));
+    found && about.node == (to.state & state::NODE != 0)
 }
 
 /// The outer destination becomes that of `to`, and so does the source of an error that comes `from_there`: from the

@@ -1,10 +1,14 @@
-//! The per-packet path, on the host side of each pod's veth: the pod that is the client has its packets translated
-//! here, in both directions. Each program is a decision about one packet and an act that carries it out.
+//! The per-packet path. On the host side of each pod's veth, the pod that is the client has its packets translated, in
+//! both directions. On the node's uplinks, clients from outside and the node's own processes have theirs; the answers
+//! of these are translated wherever they reach the node. Each program is a decision about one packet and an act that
+//! carries it out.
 
 mod begin;
+mod deliver;
 mod flow;
 mod forward;
 mod fragment;
+mod hook;
 mod icmp;
 mod network;
 mod parse;
@@ -21,14 +25,22 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use millrace_common::{
-    flow::{Flow, Tuple},
+    flow::{Flow, Tuple, state},
     header::{Part, ether},
     scratch::{Packet, Scratch},
+    verdict::Verdict,
 };
 
 use crate::{
     family::{V4, V6},
-    packet::{network::Network, parse::Shape},
+    packet::{
+        deliver::{Found, Way},
+        hook::{Client, FromPod, FromUplink, Hook, ToPod, ToUplink},
+        icmp::About,
+        network::Network,
+        parse::Shape,
+    },
+    stats::count,
 };
 
 pub(crate) use sweep::sweep;
@@ -55,8 +67,33 @@ enum Decision {
 pub(crate) fn from_pod(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     match network_header(ctx) {
-        Some((ether::IPV4, l3)) => outgoing::<V4>(skb, l3),
-        Some((ether::IPV6, l3)) => outgoing::<V6>(skb, l3),
+        Some((ether::IPV4, l3)) => begun::<V4, FromPod>(skb, l3),
+        Some((ether::IPV6, l3)) => begun::<V6, FromPod>(skb, l3),
+        _ => NEXT,
+    }
+}
+
+#[inline(always)]
+pub(crate) fn from_uplink(ctx: &TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    match network_header(ctx) {
+        Some((ether::IPV4, l3)) => begun::<V4, FromUplink>(skb, l3),
+        Some((ether::IPV6, l3)) => begun::<V6, FromUplink>(skb, l3),
+        _ => NEXT,
+    }
+}
+
+#[inline(always)]
+pub(crate) fn to_uplink(ctx: &TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // What came to the node by another device was seen there.
+    // SAFETY: the context's own field.
+    if unsafe { (*skb).ingress_ifindex } != 0 {
+        return NEXT;
+    }
+    match network_header(ctx) {
+        Some((ether::IPV4, l3)) => begun::<V4, ToUplink>(skb, l3),
+        Some((ether::IPV6, l3)) => begun::<V6, ToUplink>(skb, l3),
         _ => NEXT,
     }
 }
@@ -84,21 +121,32 @@ fn network_header(ctx: &TcContext) -> Option<(u16, u32)> {
     }
 }
 
+/// A packet at a place where flows begin.
 #[inline(never)]
-fn outgoing<F: Network>(skb: *mut __sk_buff, l3: u32) -> i32 {
+fn begun<F: Network, H: Hook>(skb: *mut __sk_buff, l3: u32) -> i32 {
     let Some(scratch) = scratch::<F>() else { return NEXT };
     scratch.packet = Packet::at(l3);
     let decision = match parse::parse::<F>(skb, &mut scratch.packet) {
         Shape::Unreadable => return NEXT,
         Shape::Malformed => forward::malformed::<F>(&scratch.packet),
-        Shape::Readable if icmp::is_error::<F>(&scratch.packet) => {
-            let answers = scratch.packet.tuple.destination == F::LOOP;
-            let direction = if answers { Tuple::<F::Address>::REPLY } else { Tuple::<F::Address>::FORWARD };
-            return icmp::translate::<F>(skb, scratch, direction);
-        }
-        Shape::Readable => forward::decide::<F>(&mut scratch.packet, &mut scratch.to),
+        Shape::Readable if icmp::is_error::<F>(&scratch.packet) => return error::<F, H>(skb, scratch),
+        // SAFETY: the context's own field.
+        Shape::Readable => forward::decide::<F, H>(&mut scratch.packet, &mut scratch.to, unsafe { (*skb).ifindex }),
     };
-    act::<F>(skb, &scratch.packet, decision, &scratch.to)
+    act::<F, H>(skb, scratch, decision)
+}
+
+/// An ICMP error at a place where flows begin: about an answer to one of them, or about a packet of a client whose
+/// answers are translated here.
+#[inline(always)]
+fn error<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>) -> i32 {
+    let pod = H::CLIENT == Client::Pod;
+    let answer = About { direction: Tuple::<F::Address>::FORWARD, node: !pod };
+    let question = About { direction: Tuple::<F::Address>::REPLY, node: true };
+    if pod && scratch.packet.tuple.destination == F::LOOP {
+        return icmp::translate::<F, H>(skb, scratch, About { node: false, ..question }, None);
+    }
+    icmp::translate::<F, H>(skb, scratch, answer, Some(question))
 }
 
 #[inline(never)]
@@ -109,10 +157,11 @@ fn incoming<F: Network>(skb: *mut __sk_buff, l3: u32) -> i32 {
         return NEXT;
     }
     if icmp::is_error::<F>(&scratch.packet) {
-        return icmp::translate::<F>(skb, scratch, Tuple::<F::Address>::REPLY);
+        let question = About { direction: Tuple::<F::Address>::REPLY, node: false };
+        return icmp::translate::<F, ToPod>(skb, scratch, question, None);
     }
-    let decision = reverse::decide::<F>(&mut scratch.packet, &mut scratch.to);
-    act::<F>(skb, &scratch.packet, decision, &scratch.to)
+    let decision = reverse::decide::<F>(&mut scratch.packet, &mut scratch.to, false);
+    act::<F, ToPod>(skb, scratch, decision)
 }
 
 #[inline(always)]
@@ -123,17 +172,44 @@ fn scratch<F: Network>() -> Option<&'static mut Scratch<F::Address>> {
 }
 
 #[inline(always)]
-fn act<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, decision: Decision, to: &Flow<F::Address>) -> i32 {
+fn act<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>, decision: Decision) -> i32 {
     match decision {
         Decision::Pass => NEXT,
         Decision::Drop => DROP,
-        Decision::Refuse => refuse::refuse::<F>(skb, packet),
-        Decision::Send | Decision::Turn => {
-            if packet.part == Part::Head {
-                fragment::remember::<F>(packet);
+        Decision::Refuse => refuse::refuse::<F, H>(skb, scratch),
+        Decision::Send => send::<F, H>(skb, scratch),
+        Decision::Turn => match translate::<F>(skb, &scratch.packet, &scratch.to) {
+            NEXT => turn::around::<H>(skb),
+            verdict => verdict,
+        },
+    }
+}
+
+/// The way is found before the packet is rewritten: one that is too large is answered as it came.
+#[inline(always)]
+fn send<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>) -> i32 {
+    let Scratch { packet, to, .. } = &*scratch;
+    let mut way = Way::STACK;
+    if H::NODE && to.state & state::NODE != 0 {
+        match deliver::find::<F, H>(skb, packet, to, &mut way) {
+            Found::Way => {}
+            Found::TooBig => return refuse::too_big::<F, H>(skb, scratch, way.mtu),
+            Found::Nowhere => {
+                count(Verdict::DropNoRoute);
+                return DROP;
             }
-            let verdict = rewrite::rewrite::<F>(skb, packet, to);
-            if decision == Decision::Turn && verdict == NEXT { turn::around(skb) } else { verdict }
         }
     }
+    match translate::<F>(skb, &scratch.packet, &scratch.to) {
+        NEXT => way.take(),
+        verdict => verdict,
+    }
+}
+
+#[inline(always)]
+fn translate<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, to: &Flow<F::Address>) -> i32 {
+    if packet.part == Part::Head {
+        fragment::remember::<F>(packet);
+    }
+    rewrite::rewrite::<F>(skb, packet, to)
 }

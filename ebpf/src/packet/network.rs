@@ -15,6 +15,8 @@ pub(super) trait Network: Family {
     const ADDRESSES: u32;
     /// Offset of the header's own checksum, if it has one.
     const CHECKSUM: Option<u32>;
+    /// `AF_INET` or `AF_INET6`.
+    const AF: u8;
     /// Source of a pod's packets to itself.
     const LOOP: Self::Address;
     /// The family's ICMP.
@@ -24,12 +26,16 @@ pub(super) trait Network: Family {
     const ECHO_REQUEST: u8;
     /// Type and code.
     const PORT_UNREACHABLE: [u8; 2];
+    const TOO_BIG: [u8; 2];
     /// Both addresses as they lie in the header, source first.
     type Addresses: Copy + AsRef<[u32]>;
     /// A header without options, to be written.
     type Header;
 
     fn addresses(source: Self::Address, destination: Self::Address) -> Self::Addresses;
+
+    /// As the kernel's route lookup has it: the rest is zero.
+    fn words(address: Self::Address) -> [u32; 4];
 
     fn header(source: Self::Address, destination: Self::Address, protocol: u8, payload: u32) -> Self::Header;
 

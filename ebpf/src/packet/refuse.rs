@@ -8,24 +8,22 @@ use millrace_common::{
     address::protocol,
     checksum::Sum,
     header::{self, Part, Segment, icmp, tcp},
-    scratch::Packet,
+    scratch::{Packet, QUOTE, Scratch},
     verdict::Verdict,
 };
 
 use super::{
     DROP,
+    hook::Hook,
     network::{Network, load, store},
     turn,
 };
 use crate::{maps::ANSWERS, stats::count};
 
-/// Bytes that an ICMP error quotes at most: the longest IPv4 header, or IPv6 with two extension headers, and more than
-/// the eight bytes of the transport by which the sender finds its socket. More would not fit on the stack.
-const QUOTE: u32 = 128;
-
 /// Answers `packet` if that is allowed, and ends it either way.
 #[inline(never)]
-pub(super) fn refuse<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> i32 {
+pub(super) fn refuse<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>) -> i32 {
+    let packet = &scratch.packet;
     if !deserves_answer::<F>(skb, packet) || !affordable() {
         count(Verdict::RejectedSilently);
         return DROP;
@@ -33,14 +31,19 @@ pub(super) fn refuse<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address
     // A reset has no place for options and extensions; their senders understand the other answer as well.
     if packet.tuple.protocol == protocol::TCP && packet.l4 == packet.l3 + F::HEADER && reset::<F>(skb, packet) {
         count(Verdict::RejectedReset);
-        return turn::around(skb);
+        return turn::around::<H>(skb);
     }
-    if unreachable::<F>(skb, packet) {
-        count(Verdict::RejectedUnreachable);
-        return turn::around(skb);
+    error::<F, H>(skb, scratch, Error { what: F::PORT_UNREACHABLE, mtu: 0 }, Verdict::RejectedUnreachable)
+}
+
+/// Tells the sender of a packet that does not fit how large it may be, and ends it.
+#[inline(never)]
+pub(super) fn too_big<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>, mtu: u32) -> i32 {
+    if !deserves_answer::<F>(skb, &scratch.packet) || !affordable() {
+        count(Verdict::RejectedSilently);
+        return DROP;
     }
-    count(Verdict::DropRewriteFailed);
-    DROP
+    error::<F, H>(skb, scratch, Error { what: F::TOO_BIG, mtu }, Verdict::TooBig)
 }
 
 /// No answer to a fragment's tail, a reset, a broadcast or an address that is no host's (RFC 1122, 3.2.2). Errors are
@@ -79,12 +82,37 @@ fn reset<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> bool {
         && store(skb, packet.l3 + F::HEADER, &answer)
 }
 
-/// Makes the packet an ICMP "port unreachable" that quotes it.
+/// An ICMP error to be made.
+#[derive(Clone, Copy)]
+struct Error {
+    /// Type and code.
+    what: [u8; 2],
+    /// Zero where the error has none.
+    mtu: u32,
+}
+
+#[inline(always)]
+fn error<F: Network, H: Hook>(
+    skb: *mut __sk_buff,
+    scratch: &mut Scratch<F::Address>,
+    error: Error,
+    verdict: Verdict,
+) -> i32 {
+    if quote::<F>(skb, scratch, error) {
+        count(verdict);
+        return turn::around::<H>(skb);
+    }
+    count(Verdict::DropRewriteFailed);
+    DROP
+}
+
+/// Makes the packet an ICMP error that quotes it.
 #[inline(never)]
-fn unreachable<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> bool {
-    let mut quote = [0u32; (QUOTE / 4) as usize];
+fn quote<F: Network>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>, error: Error) -> bool {
+    let Scratch { packet, quote, .. } = scratch;
+    quote.fill(0);
     let length = (packet.l4 - packet.l3).wrapping_add(packet.l4_length);
-    let length = if length > QUOTE { QUOTE } else { length };
+    let length = if length > QUOTE as u32 { QUOTE as u32 } else { length };
     if length < F::HEADER {
         return false;
     }
@@ -92,9 +120,8 @@ fn unreachable<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> 
     if unsafe { bpf_skb_load_bytes(skb.cast(), packet.l3, quote.as_mut_ptr().cast(), length) } != 0 {
         return false;
     }
-    if !resize(skb, packet.l3 + F::HEADER + icmp::HEADER + length)
-        || !head::<F>(skb, packet, length, quote.iter().fold(Sum::ZERO, |sum, &word| sum.add(word)))
-    {
+    let sum = quote.iter().fold(Sum::ZERO, |sum, &word| sum.add(word));
+    if !resize(skb, packet.l3 + F::HEADER + icmp::HEADER + length) || !head::<F>(skb, packet, length, error, sum) {
         return false;
     }
     let at = packet.l3 + F::HEADER + icmp::HEADER;
@@ -104,17 +131,18 @@ fn unreachable<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> 
 
 /// The headers before the quote of `length` bytes, whose sum is `quoted`.
 #[inline(never)]
-fn head<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, length: u32, quoted: Sum) -> bool {
+fn head<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, length: u32, error: Error, quoted: Sum) -> bool {
     let tuple = &packet.tuple;
-    let [kind, code] = F::PORT_UNREACHABLE;
-    let mut sum = quoted.add(u32::from_ne_bytes([kind, code, 0, 0]));
+    let [kind, code] = error.what;
+    let mut sum = quoted.add(u32::from_ne_bytes([kind, code, 0, 0])).add(error.mtu.to_be());
     if F::ICMP_PSEUDO {
         let (source, destination) = (tuple.source.as_ref(), tuple.destination.as_ref());
         sum = sum.join(header::pseudo(source, destination, F::ICMP, icmp::HEADER + length));
     }
     let [a, b] = sum.checksum().to_ne_bytes();
     let network = F::header(tuple.destination, tuple.source, F::ICMP, icmp::HEADER + length);
-    store(skb, packet.l3, &network) && store(skb, packet.l3 + F::HEADER, &[u32::from_ne_bytes([kind, code, a, b]), 0])
+    let header = [u32::from_ne_bytes([kind, code, a, b]), error.mtu.to_be()];
+    store(skb, packet.l3, &network) && store(skb, packet.l3 + F::HEADER, &header)
 }
 
 /// Cuts the frame to `length` bytes, or makes it longer.

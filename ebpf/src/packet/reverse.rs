@@ -18,9 +18,9 @@ use super::{
 };
 use crate::stats::count;
 
-/// What becomes of a packet that a pod is sent.
+/// What becomes of a packet that may answer one of a flow: `node` tells whether with [`state::NODE`] or without.
 #[inline(always)]
-pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<F::Address>, node: bool) -> Decision {
     if !matches!(packet.tuple.protocol, protocol::TCP | protocol::UDP)
         || (packet.part == Part::Tail && !fragment::ports::<F>(packet))
     {
@@ -29,13 +29,14 @@ pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<
     packet.tuple.direction = Tuple::<F::Address>::REPLY;
     if let Some(entry) = F::ct().get_ptr_mut(&packet.tuple)
         && flow::read(entry, select::tag(&packet.tuple), to)
+        && node == (to.state & state::NODE != 0)
         && !is_over::<F>(packet, to)
     {
         flow::touch(entry, to, packet);
         count(Verdict::PacketReversed);
         return Decision::Send;
     }
-    first::<F>(packet, to)
+    first::<F>(packet, to, node)
 }
 
 /// A SYN among the answers of a connection that is over answers another one: from the same port, straight to the
@@ -59,9 +60,9 @@ fn give_way<F: Network>(packet: &Packet<F::Address>, to: &Flow<F::Address>) -> b
 
 /// The first answer makes a flow an established one.
 #[inline(never)]
-fn first<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+fn first<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, node: bool) -> Decision {
     let Some(entry) = F::ct_new().get_ptr(&packet.tuple) else { return Decision::Pass };
-    if !flow::read(entry, select::tag(&packet.tuple), to) {
+    if !flow::read(entry, select::tag(&packet.tuple), to) || node != (to.state & state::NODE != 0) {
         return Decision::Pass;
     }
     let beginning = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::FORWARD);
@@ -123,7 +124,7 @@ fn insert_forward<F: Network>(
     to: &Flow<F::Address>,
 ) -> bool {
     let mut entry = *to;
-    entry.state = state::SEEN | to.state & state::HAIRPIN;
+    entry.state = state::SEEN | to.state & state::OF_BOTH;
     flow::turn(&mut entry, packet, select::tag(beginning));
     F::ct().insert(beginning, &entry, BPF_NOEXIST as u64).is_ok() || F::ct().get_ptr(beginning).is_some()
 }

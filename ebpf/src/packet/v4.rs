@@ -18,17 +18,24 @@ impl Network for V4 {
     const HEADER: u32 = 20;
     const ADDRESSES: u32 = 12;
     const CHECKSUM: Option<u32> = Some(10);
+    const AF: u8 = 2;
     const LOOP: Addr4 = loop_address::V4;
     const ICMP: u8 = ICMP_V4;
     const ICMP_PSEUDO: bool = false;
     const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST_V4;
     const PORT_UNREACHABLE: [u8; 2] = icmp::PORT_UNREACHABLE_V4;
+    const TOO_BIG: [u8; 2] = icmp::TOO_BIG_V4;
     type Addresses = [u32; 2];
     type Header = [u32; 5];
 
     #[inline(always)]
     fn addresses(source: Addr4, destination: Addr4) -> [u32; 2] {
         [source[0], destination[0]]
+    }
+
+    #[inline(always)]
+    fn words(address: Addr4) -> [u32; 4] {
+        [address[0], 0, 0, 0]
     }
 
     #[inline(always)]

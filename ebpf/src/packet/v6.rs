@@ -18,11 +18,13 @@ impl Network for V6 {
     const HEADER: u32 = 40;
     const ADDRESSES: u32 = 8;
     const CHECKSUM: Option<u32> = None;
+    const AF: u8 = 10;
     const LOOP: Addr6 = loop_address::V6;
     const ICMP: u8 = ICMP_V6;
     const ICMP_PSEUDO: bool = true;
     const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST_V6;
     const PORT_UNREACHABLE: [u8; 2] = icmp::PORT_UNREACHABLE_V6;
+    const TOO_BIG: [u8; 2] = icmp::TOO_BIG_V6;
     type Addresses = [u32; 8];
     type Header = [u32; 10];
 
@@ -30,6 +32,11 @@ impl Network for V6 {
     fn addresses(source: Addr6, destination: Addr6) -> [u32; 8] {
         let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (source, destination);
         [s0, s1, s2, s3, d0, d1, d2, d3]
+    }
+
+    #[inline(always)]
+    fn words(address: Addr6) -> [u32; 4] {
+        address
     }
 
     #[inline(always)]

@@ -1,16 +1,16 @@
-//! The topology that the tables' headers describe, with the product on n1, and a row's service as manifests.
+//! The topology that the tables' headers describe, with the product on both nodes, and a row's service as manifests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use millrace_tests::{
     address::{in_family, twin},
-    agent::Agent,
+    agent::{self, Agent},
     client::{self, Running},
     manifests::{Endpoint, LoadBalancer, Manifests, Port, Service},
-    network::{Network, NodeSpec},
+    network::{Network, NodeSpec, OUTSIDE},
     node::Node,
-    place::Place,
+    place::{self, Place},
     pod::Pod,
 };
 
@@ -25,10 +25,13 @@ const PODS: [(&str, &str, Ipv4Addr); 3] = [
 ];
 const TARGET: u16 = 8080;
 
-/// Two nodes, three pods that serve, an agent on n1.
+/// Addresses that the world outside reaches through n1.
+const ROUTED: [Ipv4Addr; 3] = [CLUSTER_IP, Ipv4Addr::new(198, 51, 100, 5), Ipv4Addr::new(198, 51, 100, 7)];
+
+/// Two nodes with an agent on each, three pods that serve.
 pub(crate) struct Scene {
-    // Order of the fields: the agent and the servers end before their network does.
-    agent: Agent,
+    // Order of the fields: the agents and the servers end before their network does.
+    agents: Vec<Agent>,
     _servers: Vec<Running>,
     manifests: Manifests,
     pub(crate) network: Network,
@@ -45,8 +48,13 @@ impl Scene {
             servers.push(client::serve(&pod.place(), name, TARGET)?);
         }
         let manifests = Manifests::create()?;
-        let agent = Agent::start(network.node("n1")?, &manifests, &["--socket-lb", socket_lb])?;
-        Ok(Self { agent, _servers: servers, manifests, network })
+        let through =
+            |ip: IpAddr| format!("route add {ip} via {}", in_family(Ipv4Addr::new(10, 0, 0, 1), ip.is_ipv6()));
+        let routes: Vec<_> = ROUTED.into_iter().flat_map(both).map(through).collect();
+        network.router.ip(&routes)?;
+        let start = |node: &str| Agent::start(network.node(node)?, &manifests, &["--socket-lb", socket_lb]);
+        let agents = vec![start("n1")?, start("n2")?];
+        Ok(Self { agents, _servers: servers, manifests, network })
     }
 
     pub(crate) fn n1(&self) -> Result<&Node> {
@@ -65,14 +73,24 @@ impl Scene {
             From::Pod => (self.pod("p1b")?.place(), self.pod("p1b")?.address(v6)),
             From::PodSelf => (self.pod("p1")?.place(), self.pod("p1")?.address(v6)),
             From::Host => (self.n1()?.place(), self.n1()?.address(v6)),
-            From::Outside => bail!("rows from outside are not served yet"),
+            From::Outside => (self.outside()?, in_family(OUTSIDE, v6)),
         })
     }
 
     /// Makes the row's service, or what it becomes, the only one; in force when this returns.
     pub(crate) fn apply(&mut self, case: &Case, changed: bool) -> Result<()> {
         self.write(case, changed)?;
-        self.agent.settle(&self.manifests)
+        self.settle()
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        let name = agent::mark(&self.manifests)?;
+        self.agents.iter_mut().try_for_each(|agent| agent.wait_for_service(&name))
+    }
+
+    /// A process outside is in no node's cgroup.
+    fn outside(&self) -> Result<Place> {
+        Ok(Place { netns: self.network.outside.handle(), cgroup: place::root()? })
     }
 
     /// As [`Scene::apply`], without waiting.
@@ -83,12 +101,12 @@ impl Scene {
     /// Takes the row's service away.
     pub(crate) fn clear(&mut self) -> Result<()> {
         self.manifests.remove("service.yaml")?;
-        self.agent.settle(&self.manifests)
+        self.settle()
     }
 
-    /// The counters that are not zero, for a failure's report.
+    /// The counters of n1 that are not zero, for a failure's report.
     pub(crate) fn stats(&self) -> String {
-        let counted = self.agent.ask(&["stats"]).and_then(|text| Ok(serde_json::from_str::<Vec<Counter>>(&text)?));
+        let counted = self.agents[0].ask(&["stats"]).and_then(|text| Ok(serde_json::from_str::<Vec<Counter>>(&text)?));
         match counted {
             Ok(counters) => counters
                 .iter()

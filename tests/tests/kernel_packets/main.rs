@@ -16,3 +16,4 @@ mod random;
 mod refusal;
 mod sweep;
 mod translate;
+mod uplink;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Mutex,
     thread,
 };
@@ -28,6 +28,7 @@ use millrace_common::{
     verdict::Verdict,
 };
 use millrace_tests::{
+    address::twin,
     packet::{Body, Flags, Packet},
     test_run::{self, Outcome},
 };
@@ -72,6 +73,10 @@ pub(crate) fn casts() -> [Cast; 2] {
 }
 
 const USUAL_FLOWS: u32 = 1024;
+/// The node's own address, as the harness's first node has it.
+pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// First port of flows from outside.
+pub(crate) const SNAT_FIRST: u32 = 20_000;
 /// Of the maps whose size no test is about.
 const SIZES: [(&str, u32); 7] = [
     ("CT_NEW_V4", 1024),
@@ -99,13 +104,18 @@ impl Rig {
     /// No services; the sizes of production, but for the connection tables.
     pub(crate) fn new() -> Self {
         let idle = IDLE.lock().unwrap().pop();
-        let ebpf = idle.unwrap_or_else(|| load(USUAL_FLOWS));
+        let ebpf = idle.unwrap_or_else(|| load(USUAL_FLOWS, 1000));
         Self { ebpf: Some(ebpf), usual: true, next_slot: 8, generation: 0 }
     }
 
     /// With room for `entries` in each of the tables of established flows.
     pub(crate) fn with_flows(entries: u32) -> Self {
-        Self { ebpf: Some(load(entries)), usual: false, next_slot: 8, generation: 0 }
+        Self { ebpf: Some(load(entries, 1000)), usual: false, next_slot: 8, generation: 0 }
+    }
+
+    /// With so many ports for flows from outside.
+    pub(crate) fn with_ports(ports: u32) -> Self {
+        Self { ebpf: Some(load(USUAL_FLOWS, ports)), usual: false, next_slot: 8, generation: 0 }
     }
 
     fn ebpf(&self) -> &Ebpf {
@@ -120,7 +130,7 @@ impl Rig {
         self.ebpf.as_mut().unwrap().map_mut(name).unwrap()
     }
 
-    /// A frontend of the service record `index`, and the mark of its address.
+    /// A frontend of the service record `index`, and the mark of its address where it owns that.
     pub(crate) fn frontend(&mut self, index: u32, frontend: SocketAddr, protocol: u8, kind: FrontendKind) {
         let value = FrontendValue::new(index, kind);
         let port = Port::new(frontend.port());
@@ -128,12 +138,16 @@ impl Rig {
             SocketAddr::V4(f) => {
                 let address = addr4(*f.ip());
                 self.insert("FRONTENDS_V4", FrontendKey::new(address, port, protocol), value);
-                self.insert("FRONTENDS_V4", FrontendKey::owned(address), FrontendValue::OWNED);
+                if kind.owns_address() {
+                    self.insert("FRONTENDS_V4", FrontendKey::owned(address), FrontendValue::OWNED);
+                }
             }
             SocketAddr::V6(f) => {
                 let address = addr6(*f.ip());
                 self.insert("FRONTENDS_V6", FrontendKey::new(address, port, protocol), value);
-                self.insert("FRONTENDS_V6", FrontendKey::owned(address), FrontendValue::OWNED);
+                if kind.owns_address() {
+                    self.insert("FRONTENDS_V6", FrontendKey::owned(address), FrontendValue::OWNED);
+                }
             }
         }
     }
@@ -159,6 +173,13 @@ impl Rig {
             self.serving(backend, 1, true);
         }
         self.set(index, SetWord::block(base, u32::try_from(backends.len()).unwrap(), generation));
+    }
+
+    /// The local set of the service record `index` becomes its cluster set, and the other way round.
+    pub(crate) fn swap_sets(&mut self, index: u32) {
+        let record: ServiceRecord = self.array("SERVICES").get(&index, 0).unwrap();
+        let swapped = ServiceRecord { cluster: record.local, local: record.cluster, ..record };
+        self.store("SERVICES", index, swapped);
     }
 
     /// The set of the service record `index`; its attributes are kept.
@@ -255,14 +276,21 @@ impl Rig {
     }
 }
 
-/// The programs, with room for `flows` entries in each of the tables of established flows.
-fn load(flows: u32) -> Ebpf {
+/// The programs, with room for `flows` entries in each of the tables of established flows, and `ports` for those from
+/// outside.
+fn load(flows: u32, ports: u32) -> Ebpf {
+    let (v4, v6) = (addr4(NODE)[0], addr6(twin(NODE)));
     let mut loader = EbpfLoader::new();
+    loader
+        .override_global("NODE_ADDRESS_V4", &v4, true)
+        .override_global("NODE_ADDRESS_V6", &v6, true)
+        .override_global("SNAT_FIRST_PORT", &SNAT_FIRST, true)
+        .override_global("SNAT_PORTS", &ports, true);
     for (name, size) in [("CT_V4", flows), ("CT_V6", flows)].into_iter().chain(SIZES) {
         loader.map_max_entries(name, size);
     }
     let mut ebpf = loader.load(object()).unwrap_or_else(|e| panic!("the programs do not load (root?): {e}"));
-    for name in ["mr_from_pod", "mr_to_pod", "mr_sweep"] {
+    for name in ["mr_from_pod", "mr_to_pod", "mr_from_uplink", "mr_to_uplink", "mr_sweep"] {
         let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
         program.load().unwrap_or_else(|e| panic!("{name}: {e:?}"));
     }

@@ -11,8 +11,10 @@ impl Mirror {
     pub(in crate::diff) fn insert_frontend(&mut self, frontend: Frontend, kind: FrontendKind, index: u32) {
         self.frontends.insert(frontend, (kind, index));
         *self.entries.of_mut(frontend.family()) += 1;
-        self.addresses.entry(frontend.address).or_default().frontends += 1;
-        self.unowned.remove(&frontend.address);
+        if kind.owns_address() {
+            self.addresses.entry(frontend.address).or_default().frontends += 1;
+            self.unowned.remove(&frontend.address);
+        }
         if let Some(record) = self.record_mut(index) {
             record.frontends.reserve_exact(1);
             record.frontends.push(frontend);
@@ -20,14 +22,14 @@ impl Mirror {
     }
 
     pub(super) fn delete_frontend(&mut self, frontend: &Frontend) {
-        let Some((_, index)) = self.frontends.remove(frontend) else { return };
+        let Some((kind, index)) = self.frontends.remove(frontend) else { return };
         self.stale.remove(frontend);
         *self.entries.of_mut(frontend.family()) -= 1;
         *self.deleted.of_mut(frontend.family()) = Some(self.ticket);
         if let Some(record) = self.record_mut(index) {
             record.frontends.retain(|other| other != frontend);
         }
-        let Some(address) = self.addresses.get_mut(&frontend.address) else { return };
+        let Some(address) = self.addresses.get_mut(&frontend.address).filter(|_| kind.owns_address()) else { return };
         address.frontends -= 1;
         match *address {
             Address { frontends: 0, marked: true } => drop(self.unowned.insert(frontend.address)),

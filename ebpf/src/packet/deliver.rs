@@ -1,0 +1,151 @@
+//! The way of a packet that was translated where it reached the node. The kernel's stack would take a source that is
+//! an address of its own for a forgery (a martian), so such packets are sent on from here: to the device that the
+//! node's routes name, policy rules on the source included, or to the one that the client is behind.
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
+        bpf_check_mtu_flags, bpf_redir_neigh,
+    },
+    helpers::{bpf_check_mtu, bpf_fib_lookup, bpf_redirect_neigh},
+};
+use core::ptr;
+use millrace_common::{
+    address::protocol,
+    flow::{Flow, Tuple},
+    scratch::Packet,
+};
+
+use super::{NEXT, hook::Hook, network::Network};
+
+/// `struct bpf_fib_lookup` (linux/bpf.h), with its unions as they are used here.
+#[repr(C)]
+struct Lookup {
+    family: u8,
+    protocol: u8,
+    source_port: u16,
+    destination_port: u16,
+    /// 0: the kernel does not compare lengths.
+    length: u16,
+    /// In: the device that the packet came by. Out: the device that it leaves by.
+    device: u32,
+    traffic_class: u32,
+    source: [u32; 4],
+    /// In: the destination. Out: the next hop.
+    destination: [u32; 4],
+    vlan: u32,
+    macs: [u16; 6],
+}
+
+const _: () = assert!(size_of::<Lookup>() == 64);
+
+/// `struct bpf_redir_neigh` (linux/bpf.h).
+#[repr(C)]
+struct Hop {
+    family: u32,
+    address: [u32; 4],
+}
+
+const _: () = assert!(size_of::<Hop>() == size_of::<bpf_redir_neigh>());
+
+/// Where a packet goes on.
+pub(super) struct Way {
+    /// 0: the stack takes it.
+    device: u32,
+    hop: Hop,
+    /// Bytes, from the network header on, that the device carries; only where the packet is larger.
+    pub mtu: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Way,
+    /// The packet does not fit through the device.
+    TooBig,
+    Nowhere,
+}
+
+impl Way {
+    pub(super) const STACK: Self = Self { device: 0, hop: Hop { family: 0, address: [0; 4] }, mtu: 0 };
+
+    /// Sends the packet, rewritten by now, on its way.
+    #[inline(always)]
+    pub(super) fn take(&mut self) -> i32 {
+        if self.device == 0 {
+            return NEXT;
+        }
+        let hop = if self.hop.family == 0 { ptr::null_mut() } else { (&raw mut self.hop).cast() };
+        let length = if self.hop.family == 0 { 0 } else { size_of::<Hop>() as i32 };
+        // SAFETY: a helper that copies the hop, which is as long as it says, and resolves the neighbour when the
+        // program has ended.
+        unsafe { bpf_redirect_neigh(self.device, hop, length, 0) as i32 }
+    }
+}
+
+/// The way of what becomes `to`.
+#[inline(never)]
+pub(super) fn find<F: Network, H: Hook>(
+    skb: *mut __sk_buff,
+    packet: &Packet<F::Address>,
+    to: &Flow<F::Address>,
+    way: &mut Way,
+) -> Found {
+    if packet.tuple.direction == Tuple::<F::Address>::FORWARD {
+        match route::<F>(skb, packet, to, way) {
+            Found::Way => {}
+            found => return found,
+        }
+    // SAFETY: the context's own field.
+    } else if !H::EGRESS || to.device != unsafe { (*skb).ifindex } {
+        way.device = to.device;
+    }
+    if way.device != 0 && matches!(packet.tuple.protocol, protocol::TCP | protocol::UDP) && !fits(skb, way) {
+        return Found::TooBig;
+    }
+    Found::Way
+}
+
+/// As the kernel would route it.
+#[inline(always)]
+fn route<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, to: &Flow<F::Address>, way: &mut Way) -> Found {
+    let mut lookup = Lookup {
+        family: F::AF,
+        protocol: packet.tuple.protocol,
+        source_port: to.source_port.network(),
+        destination_port: to.destination_port.network(),
+        length: 0,
+        // SAFETY: the context's own field.
+        device: unsafe { (*skb).ifindex },
+        traffic_class: 0,
+        source: F::words(to.source),
+        destination: F::words(to.destination),
+        vlan: 0,
+        macs: [0; 6],
+    };
+    // SAFETY: the parameters are laid out as the kernel wants them, and as long as they are said to be.
+    let result = unsafe { bpf_fib_lookup(skb.cast(), (&raw mut lookup).cast(), size_of::<Lookup>() as i32, 0) };
+    match result as u32 {
+        // A neighbour that nobody has asked for yet is asked for when the packet is sent.
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => {
+            way.device = lookup.device;
+            // The kernel says so where an IPv4 route leads over an IPv6 neighbour.
+            way.hop = Hop { family: lookup.family as u32, address: lookup.destination };
+            Found::Way
+        }
+        // The backend is on the node itself, whose own address it would be a mistake to come from.
+        BPF_FIB_LKUP_RET_NOT_FWDED if to.source != F::node_address() => Found::Way,
+        _ => Found::Nowhere,
+    }
+}
+
+/// Segments of a large packet are looked at one by one.
+#[inline(always)]
+fn fits(skb: *mut __sk_buff, way: &mut Way) -> bool {
+    let mut mtu = 0u32;
+    let flags = bpf_check_mtu_flags::BPF_MTU_CHK_SEGS as u64;
+    // SAFETY: a helper that writes the device's MTU to where it is told.
+    let result = unsafe { bpf_check_mtu(skb.cast(), way.device, &raw mut mtu, 0, flags) };
+    way.mtu = mtu;
+    // Negative: the kernel does not know the device, which the redirection will tell it, too.
+    result <= 0
+}

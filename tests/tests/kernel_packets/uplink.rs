@@ -1,0 +1,363 @@
+//! Clients outside: their packets come to the node by its uplink, and so do the answers of backends elsewhere.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use millrace_common::{
+    address::protocol,
+    frontend::FrontendKind,
+    service::{Attributes, SetWord},
+    verdict::Verdict,
+};
+use millrace_tests::{
+    address::in_family,
+    network::{Network, NodeSpec, OUTSIDE},
+    packet::{IcmpError, Packet, Seen, SeenBody},
+    test_run::{self, Action, Outcome},
+};
+
+use crate::rig::{NODE, Rig, SNAT_FIRST, answer, openings};
+
+const POD: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 11);
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 168, 2, 21);
+const PORTS: u32 = 1000;
+
+/// A node with an uplink and a pod, for the kernel's routes; the programs are run as if on its devices.
+struct Node {
+    network: Network,
+    uplink: u32,
+    veth: u32,
+}
+
+impl Node {
+    fn new() -> Self {
+        let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
+        network.node_mut("n1").unwrap().add_pod("p1", POD).unwrap();
+        let node = network.node("n1").unwrap();
+        let veth = node.pod("p1").unwrap().device.clone();
+        let index = |name: &str| node.netns.run(|| nix::net::if_::if_nametoindex(name).unwrap()).unwrap();
+        let (uplink, veth) = (index("uplink"), index(&veth));
+        Self { network, uplink, veth }
+    }
+
+    fn run(&self, rig: &Rig, program: &str, device: u32, frame: &[u8]) -> Outcome {
+        let node = self.network.node("n1").unwrap();
+        node.netns.run(|| test_run::run(rig.program(program), frame, Some(device)).unwrap()).unwrap()
+    }
+
+    /// A packet comes by the uplink.
+    fn gets(&self, rig: &Rig, packet: &Packet) -> Outcome {
+        self.run(rig, "mr_from_uplink", self.uplink, &packet.frame())
+    }
+
+    /// The backend that is a pod of this node sends a packet.
+    fn pod_sends(&self, rig: &Rig, packet: &Packet) -> Outcome {
+        self.run(rig, "mr_from_pod", self.veth, &packet.frame())
+    }
+
+    /// A process of the node sends a packet that leaves by the uplink.
+    fn sends(&self, rig: &Rig, packet: &Packet) -> Outcome {
+        self.run(rig, "mr_to_uplink", self.uplink, &packet.frame())
+    }
+}
+
+/// One family's cast.
+#[derive(Clone, Copy)]
+struct Cast {
+    client: SocketAddr,
+    node_port: SocketAddr,
+    /// A backend on this node, and one elsewhere.
+    pod: SocketAddr,
+    elsewhere: SocketAddr,
+    router: SocketAddr,
+}
+
+fn casts() -> [Cast; 2] {
+    [false, true].map(|v6| {
+        let at = |ip, port| SocketAddr::new(in_family(ip, v6), port);
+        Cast {
+            client: at(OUTSIDE, 50_000),
+            node_port: at(NODE, 30_080),
+            pod: at(POD, 8080),
+            elsewhere: at(ELSEWHERE, 8080),
+            router: at(Ipv4Addr::new(198, 51, 100, 77), 0),
+        }
+    })
+}
+
+fn node_port(rig: &mut Rig, cast: &Cast, backends: &[(u32, SocketAddr)]) {
+    for protocol in [protocol::TCP, protocol::UDP] {
+        rig.frontend(1, cast.node_port, protocol, FrontendKind::NodePort);
+    }
+    rig.backends(1, backends);
+}
+
+fn assert_sent(out: &Outcome, source: SocketAddr, destination: SocketAddr) {
+    assert_eq!(out.action, Action::Redirect, "{out:?}");
+    let seen = out.seen().unwrap();
+    assert!(seen.checksums_hold(), "{seen:#?}");
+    assert_eq!((seen.source, seen.destination), (source, destination), "{seen:#?}");
+}
+
+/// The address and port that a backend sees, which must be the node's.
+fn hidden(out: &Outcome, node: IpAddr, backend: SocketAddr) -> SocketAddr {
+    let seen = out.seen().unwrap();
+    assert_sent(out, seen.source, backend);
+    assert_eq!(seen.source.ip(), node);
+    let port = u32::from(seen.source.port());
+    assert!((SNAT_FIRST..SNAT_FIRST + PORTS).contains(&port), "{port}");
+    seen.source
+}
+
+/// Under policy Cluster a backend sees the node as its client, wherever it is, and its answer comes from the node port.
+#[test]
+fn a_client_outside_reaches_a_backend_and_is_answered_by_the_node_port() {
+    let node = Node::new();
+    for cast in casts() {
+        for backend in [cast.pod, cast.elsewhere] {
+            let mut rig = Rig::new();
+            node_port(&mut rig, &cast, &[(1, backend)]);
+            for opening in openings(cast.client, cast.node_port) {
+                let seen = hidden(&node.gets(&rig, &opening), cast.node_port.ip(), backend);
+                let reply = answer(&opening, backend, seen);
+                let back = if backend == cast.pod { node.pod_sends(&rig, &reply) } else { node.gets(&rig, &reply) };
+                assert_sent(&back, cast.node_port, cast.client);
+                let more = node.gets(&rig, &opening.payload(b"more"));
+                assert_sent(&more, seen, backend);
+            }
+            assert_eq!(rig.count(Verdict::PacketNewFlow), 2, "{:?}", rig.counts());
+            assert_eq!(rig.count(Verdict::PacketReversed), 2, "{:?}", rig.counts());
+        }
+    }
+}
+
+/// Under policy Local the backend sees the client itself.
+#[test]
+fn under_policy_local_the_client_is_seen() {
+    let node = Node::new();
+    for cast in casts() {
+        let mut rig = Rig::new();
+        node_port(&mut rig, &cast, &[(1, cast.pod)]);
+        rig.attributes(1, Attributes::new(Attributes::EXTERNAL_LOCAL, 0));
+        rig.swap_sets(1);
+        for opening in openings(cast.client, cast.node_port) {
+            assert_sent(&node.gets(&rig, &opening), cast.client, cast.pod);
+            let back = node.pod_sends(&rig, &answer(&opening, cast.pod, cast.client));
+            assert_sent(&back, cast.node_port, cast.client);
+        }
+        rig.backends(1, &[(1, cast.elsewhere)]);
+        rig.swap_sets(1);
+        rig.set(1, SetWord::DROP);
+        rig.swap_sets(1);
+        for opening in openings(SocketAddr::new(cast.client.ip(), 50_001), cast.node_port) {
+            assert_eq!(node.gets(&rig, &opening).action, Action::Drop, "none is local");
+        }
+    }
+}
+
+/// Without endpoints the client is told so, by the way that it came.
+#[test]
+fn a_client_outside_is_refused_where_there_is_no_endpoint() {
+    let node = Node::new();
+    for cast in casts() {
+        let mut rig = Rig::new();
+        node_port(&mut rig, &cast, &[(1, cast.pod)]);
+        rig.set(1, SetWord::REJECT);
+        for opening in openings(cast.client, cast.node_port) {
+            let out = node.gets(&rig, &opening);
+            assert_eq!(out.action, Action::Redirect, "{out:?}");
+            assert_eq!(out.frame[..6], opening.source_mac);
+            let seen = out.seen().unwrap();
+            assert_eq!((seen.source.ip(), seen.destination.ip()), (cast.node_port.ip(), cast.client.ip()));
+        }
+        // The node's other ports are the node's: nobody owns its address.
+        for opening in openings(cast.client, SocketAddr::new(cast.node_port.ip(), 22)) {
+            let out = node.gets(&rig, &opening);
+            assert_eq!((out.action, out.frame), (Action::Next, opening.frame()));
+        }
+    }
+}
+
+/// Each client has a port of its own towards a backend; when there is none left, a new flow is refused and counted, and
+/// those that are there go on.
+#[test]
+fn clients_are_never_mixed_up_even_when_ports_run_out() {
+    let node = Node::new();
+    let cast = casts()[0];
+    let mut rig = Rig::with_ports(32);
+    node_port(&mut rig, &cast, &[(1, cast.elsewhere)]);
+    let client = |port| SocketAddr::new(cast.client.ip(), port);
+    let mut flows = Vec::new();
+    for port in 1..=32 {
+        let opening = &openings(client(port), cast.node_port)[0];
+        let seen = hidden(&node.gets(&rig, opening), cast.node_port.ip(), cast.elsewhere);
+        let back = node.gets(&rig, &answer(opening, cast.elsewhere, seen));
+        assert_sent(&back, cast.node_port, client(port));
+        flows.push((port, seen));
+    }
+    for port in 33..=40 {
+        assert_eq!(node.gets(&rig, &openings(client(port), cast.node_port)[0]).action, Action::Drop);
+    }
+    assert_eq!(rig.count(Verdict::DropNoPort), 8, "{:?}", rig.counts());
+    for (port, seen) in flows {
+        let reply = answer(&openings(client(port), cast.node_port)[0], cast.elsewhere, seen);
+        assert_sent(&node.gets(&rig, &reply), cast.node_port, client(port));
+    }
+}
+
+/// Routers and backends complain about what the node sent on, clients about what they were answered: each hears of the
+/// packet that it knows.
+#[test]
+fn errors_are_understood_at_both_ends() {
+    let node = Node::new();
+    for cast in casts() {
+        let mut rig = Rig::new();
+        node_port(&mut rig, &cast, &[(1, cast.elsewhere)]);
+        let opening = &openings(cast.client, cast.node_port)[1];
+        let mut sent = opening.clone();
+        (sent.source, sent.destination) =
+            (hidden(&node.gets(&rig, opening), cast.node_port.ip(), cast.elsewhere), cast.elsewhere);
+        let reply = answer(opening, cast.elsewhere, sent.source);
+        assert_sent(&node.gets(&rig, &reply), cast.node_port, cast.client);
+
+        for from in [cast.router, cast.elsewhere] {
+            let out = node.gets(&rig, &Packet::icmp_error(from, IcmpError::TooBig { mtu: 1400 }, &sent, 64));
+            let source = if from == cast.elsewhere { cast.node_port } else { from };
+            assert_about(&out, (source.ip(), cast.client.ip()), (cast.client, cast.node_port));
+        }
+        let mut answered = reply.clone();
+        (answered.source, answered.destination) = (cast.node_port, cast.client);
+        let error = Packet::icmp_error(cast.client, IcmpError::PortUnreachable, &answered, 64);
+        let out = node.gets(&rig, &error);
+        assert_about(&out, (sent.source.ip(), cast.elsewhere.ip()), (cast.elsewhere, sent.source));
+    }
+}
+
+fn assert_about(out: &Outcome, (source, destination): (IpAddr, IpAddr), quoted: (SocketAddr, SocketAddr)) {
+    assert_eq!(out.action, Action::Redirect, "{out:?}");
+    let seen = out.seen().unwrap();
+    assert!(seen.checksums_hold(), "{seen:#?}");
+    assert_eq!((seen.source.ip(), seen.destination.ip()), (source, destination));
+    let SeenBody::IcmpError { quoted: said, .. } = &seen.body else { panic!("{seen:#?}") };
+    assert_eq!((said.source, said.destination), quoted);
+}
+
+/// A datagram that does not fit through the way to its backend: its sender is told how large it may be.
+#[test]
+fn a_packet_that_does_not_fit_is_answered() {
+    let node = Node::new();
+    let n1 = &node.network.node("n1").unwrap();
+    n1.netns.ip(&[format!("link set {} mtu 1300", n1.pod("p1").unwrap().device)]).unwrap();
+    for cast in casts() {
+        let mut rig = Rig::new();
+        node_port(&mut rig, &cast, &[(1, cast.pod)]);
+        let large = Packet::udp(cast.client, cast.node_port, &[7; 1400]);
+        let out = node.gets(&rig, &large);
+        assert_eq!(out.action, Action::Redirect);
+        let seen = out.seen().unwrap();
+        assert!(seen.checksums_hold(), "{seen:#?}");
+        assert_eq!((seen.source.ip(), seen.destination.ip()), (cast.node_port.ip(), cast.client.ip()));
+        let SeenBody::IcmpError { error, quoted } = &seen.body else { panic!("{seen:#?}") };
+        assert_eq!(*error, IcmpError::TooBig { mtu: 1300 });
+        assert_eq!((quoted.source, quoted.destination), (cast.client, cast.node_port));
+        assert_eq!(rig.count(Verdict::TooBig), 1, "{:?}", rig.counts());
+    }
+}
+
+/// Datagrams leave a backend that is gone, and the client notices nothing; so do all fragments of one.
+#[test]
+fn datagrams_move_and_fragments_stay_together() {
+    let node = Node::new();
+    for cast in casts() {
+        let mut rig = Rig::new();
+        node_port(&mut rig, &cast, &[(1, cast.pod)]);
+        let question = Packet::udp(cast.client, cast.node_port, b"question");
+        let seen = hidden(&node.gets(&rig, &question), cast.node_port.ip(), cast.pod);
+        assert_sent(&node.pod_sends(&rig, &answer(&question, cast.pod, seen)), cast.node_port, cast.client);
+        rig.serving(1, 1, false);
+        rig.backends(1, &[(2, cast.elsewhere)]);
+        let seen = hidden(&node.gets(&rig, &question), cast.node_port.ip(), cast.elsewhere);
+        assert_sent(&node.gets(&rig, &answer(&question, cast.elsewhere, seen)), cast.node_port, cast.client);
+
+        for fragment in question.payload(&[7; 64]).fragments(99, 32) {
+            let out = node.run(&rig, "mr_from_uplink", node.uplink, &fragment);
+            assert_eq!(out.action, Action::Redirect);
+            let after = out.seen().unwrap();
+            assert_eq!((after.source.ip(), after.destination.ip()), (seen.ip(), cast.elsewhere.ip()));
+        }
+    }
+}
+
+/// A pod of this node that uses the node port is answered at its own veth, not where its backend's packets come in.
+#[test]
+fn answers_to_pods_are_left_to_their_veths() {
+    let node = Node::new();
+    for cast in casts() {
+        let mut rig = Rig::new();
+        node_port(&mut rig, &cast, &[(1, cast.pod), (2, cast.elsewhere)]);
+        let client = SocketAddr::new(in_family(Ipv4Addr::new(192, 168, 1, 12), cast.client.is_ipv6()), 40_000);
+        for opening in openings(client, cast.node_port) {
+            let to = rig.pod_sends(&opening).seen().unwrap().destination;
+            let reply = answer(&opening, to, client);
+            for out in [node.pod_sends(&rig, &reply), node.gets(&rig, &reply)] {
+                assert_eq!((out.action, out.frame), (Action::Next, reply.frame()));
+            }
+            assert_eq!(rig.pod_is_sent(&reply).seen().unwrap().source, cast.node_port);
+        }
+    }
+}
+
+/// A process of the node whose call no socket hook has seen: it is served where its packets leave, answered in its own
+/// name, and met with silence where the policy says so.
+#[test]
+fn what_the_socket_hooks_missed_is_served_at_the_uplink() {
+    let node = Node::new();
+    for cast in casts() {
+        let mut rig = Rig::new();
+        let vip = SocketAddr::new(cast.router.ip(), 80);
+        for protocol in [protocol::TCP, protocol::UDP] {
+            rig.frontend(1, vip, protocol, FrontendKind::LoadBalancer);
+        }
+        rig.backends(1, &[(1, cast.elsewhere)]);
+        let process = SocketAddr::new(cast.node_port.ip(), 40_000);
+        for opening in openings(process, vip) {
+            assert_sent(&node.sends(&rig, &opening), process, cast.elsewhere);
+            let back = node.gets(&rig, &answer(&opening, cast.elsewhere, process));
+            assert_eq!(back.action, Action::Next, "it is for the node itself");
+            let seen = back.seen().unwrap();
+            assert_eq!((seen.source, seen.destination), (vip, process));
+            assert!(seen.checksums_hold(), "{seen:#?}");
+        }
+        rig.set(1, SetWord::DROP);
+        for opening in openings(SocketAddr::new(process.ip(), 40_001), vip) {
+            assert_eq!(node.sends(&rig, &opening).action, Action::Drop);
+        }
+        rig.set(1, SetWord::REJECT);
+        for opening in openings(SocketAddr::new(process.ip(), 40_002), vip) {
+            let out = node.sends(&rig, &opening);
+            assert_eq!(out.action, Action::Redirect, "back into the node: {out:?}");
+            let seen: Seen = out.seen().unwrap();
+            assert_eq!((seen.source.ip(), seen.destination.ip()), (vip.ip(), process.ip()));
+        }
+    }
+}
+
+/// A backend in the node's own namespace sees the client, and its answer is given the node port as it leaves.
+#[test]
+fn a_backend_on_the_node_itself_sees_the_client() {
+    let node = Node::new();
+    for cast in casts() {
+        let mut rig = Rig::new();
+        let server = SocketAddr::new(cast.node_port.ip(), 9100);
+        node_port(&mut rig, &cast, &[(1, server)]);
+        for opening in openings(cast.client, cast.node_port) {
+            let out = node.gets(&rig, &opening);
+            assert_eq!(out.action, Action::Next, "the stack delivers it");
+            let seen = out.seen().unwrap();
+            assert_eq!((seen.source, seen.destination), (cast.client, server));
+            let back = node.sends(&rig, &answer(&opening, server, cast.client));
+            assert_eq!(back.action, Action::Next, "it leaves by this device already");
+            let seen = back.seen().unwrap();
+            assert_eq!((seen.source, seen.destination), (cast.node_port, cast.client));
+        }
+    }
+}
