@@ -13,6 +13,7 @@ use millrace_agent::{
     model::Service,
     watch::Change,
 };
+use millrace_common::frontend::FrontendKind;
 use support::{Random, cluster::Cluster};
 
 const SIZES: Sizes = Sizes { services: 128, frontends: 512, backends: 1024, slots: 1024 };
@@ -158,7 +159,10 @@ fn a_new_address_on_the_node_takes_a_frontend_away_and_its_loss_gives_it_back() 
     let address = before.frontends.keys().next().unwrap().address;
     pipeline.set_addresses([address].into());
     settle(&mut pipeline);
-    assert!(pipeline.tables().snapshot().frontends.keys().all(|frontend| frontend.address != address));
+    let snapshot = pipeline.tables().snapshot();
+    let left = snapshot.frontends.iter().filter(|(frontend, _)| frontend.address == address);
+    assert!(left.map(|(_, (kind, _))| kind).all(|kind| *kind == FrontendKind::NodePort), "its own node ports only");
+    assert!(!snapshot.owned.contains(&address), "its other ports are the node's");
     pipeline.set_addresses(BTreeSet::new());
     settle(&mut pipeline);
     let keys = |snapshot: &Snapshot| snapshot.frontends.keys().copied().collect::<Vec<_>>();

@@ -9,7 +9,7 @@ use crate::{
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendValue},
     scratch::Scratch,
-    service::{ServiceName, ServiceRecord},
+    service::{ServiceName, ServiceRecord, SourceRange},
     socket::Connection,
     verdict::STATS_ENTRIES,
 };
@@ -82,6 +82,8 @@ pub const SOCKETS: u32 = 1 << 16;
 pub const FRAGMENTS: u32 = 1 << 12;
 /// Ranges that services live in.
 pub const SERVICE_CIDRS: u32 = 256;
+/// Source ranges of all services per family. Memory is taken as they come.
+pub const SOURCE_RANGES: u32 = 1 << 16;
 
 /// Key of a longest-prefix trie: `struct bpf_lpm_trie_key` (linux/bpf.h) with an address of family `A`.
 #[repr(C)]
@@ -112,6 +114,8 @@ pub const ALL: &[MapSpec] = &[
     spec::<FragmentKey<Addr6>, FragmentPorts>("FRAGMENTS_V6", MapKind::LruHash, FRAGMENTS, 0),
     spec::<PrefixKey<Addr4>, u32>("SERVICE_CIDRS_V4", MapKind::LpmTrie, SERVICE_CIDRS, NO_PREALLOC),
     spec::<PrefixKey<Addr6>, u32>("SERVICE_CIDRS_V6", MapKind::LpmTrie, SERVICE_CIDRS, NO_PREALLOC),
+    spec::<PrefixKey<SourceRange<Addr4>>, u32>("SOURCE_RANGES_V4", MapKind::LpmTrie, SOURCE_RANGES, NO_PREALLOC),
+    spec::<PrefixKey<SourceRange<Addr6>>, u32>("SOURCE_RANGES_V6", MapKind::LpmTrie, SOURCE_RANGES, NO_PREALLOC),
     spec::<u32, Scratch<Addr4>>("SCRATCH_V4", MapKind::PerCpuArray, 1, 0),
     spec::<u32, Scratch<Addr6>>("SCRATCH_V6", MapKind::PerCpuArray, 1, 0),
     spec::<u32, Bucket>("ANSWERS", MapKind::PerCpuArray, 1, 0),

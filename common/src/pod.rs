@@ -10,7 +10,7 @@ use crate::{
     flow::{Flow, Tuple},
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendValue},
-    service::{ServiceName, ServiceRecord},
+    service::{ServiceName, ServiceRecord, SourceRange},
     socket::{Datagrams, Translation},
 };
 
@@ -28,6 +28,8 @@ pod!(
     FrontendValue,
     ServiceRecord,
     ServiceName,
+    SourceRange<Addr4>,
+    SourceRange<Addr6>,
     Slot<Addr4>,
     Slot<Addr6>,
     Tuple<Addr4>,

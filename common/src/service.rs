@@ -146,6 +146,21 @@ pub const fn outside_keeps_source(kind: u8, attributes: Attributes) -> bool {
     kind != FrontendKind::ClusterIp as u8 && attributes.has(Attributes::EXTERNAL_LOCAL)
 }
 
+/// Key of SOURCE_RANGES, behind the length of its prefix (which counts the bits of `service`, too): the clients that a
+/// guarded VIP of the service lets in.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SourceRange<A> {
+    /// Index of the service record.
+    pub service: u32,
+    pub client: A,
+}
+
+impl<A> SourceRange<A> {
+    /// Bits of `service`.
+    pub const SERVICE_BITS: u32 = u32::BITS;
+}
+
 /// Bytes of a name in NAMES: `namespace/name:port/PROTOCOL/v4`, padded with zeros.
 pub const NAME_BYTES: usize = 160;
 
@@ -155,3 +170,5 @@ pub const NAME_BYTES: usize = 160;
 pub struct ServiceName(pub [u8; NAME_BYTES]);
 
 const _: () = assert!(size_of::<ServiceRecord>() == 32);
+const _: () = assert!(size_of::<SourceRange<crate::address::Addr4>>() == 8);
+const _: () = assert!(size_of::<SourceRange<crate::address::Addr6>>() == 20);

@@ -2,14 +2,17 @@
 
 use core::ptr::read_volatile;
 
-use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
+use aya_ebpf::{
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},
+    maps::lpm_trie::Key,
+};
 use millrace_common::{
-    address::Port,
+    address::{Address, Port},
     affinity::{AffinityKey, AffinityValue},
     backend::{BackendState, Slot},
     frontend::{FrontendKey, FrontendKind, FrontendValue},
     select,
-    service::{Attributes, NoEndpoints, SetWord, inside_uses_local, outside_uses_local},
+    service::{Attributes, NoEndpoints, SetWord, SourceRange, inside_uses_local, outside_uses_local},
     verdict::Verdict,
 };
 
@@ -65,6 +68,8 @@ pub(crate) enum NoBackend {
     Unused,
     Reject,
     Drop,
+    /// The client is not in the source ranges that guard this frontend.
+    Excluded,
 }
 
 impl Service {
@@ -101,13 +106,27 @@ impl Service {
     /// True where only the per-packet path knows enough of the client: its address.
     #[inline(always)]
     pub(crate) fn needs_client_address(&self) -> bool {
-        self.attributes.has(Attributes::AFFINITY)
-            || (self.kind == FrontendKind::LoadBalancer as u8 && self.attributes.has(Attributes::SOURCE_RANGES))
+        self.attributes.has(Attributes::AFFINITY) || self.is_guarded()
+    }
+
+    /// Source ranges guard the load balancer's VIPs, and nothing else.
+    #[inline(always)]
+    fn is_guarded(&self) -> bool {
+        self.kind == FrontendKind::LoadBalancer as u8 && self.attributes.has(Attributes::SOURCE_RANGES)
+    }
+
+    #[inline(always)]
+    fn lets_in<F: Family>(&self, client: F::Address) -> bool {
+        let bits = SourceRange::<F::Address>::SERVICE_BITS + <F::Address as Address>::WORDS as u32 * 32;
+        F::source_ranges().get(Key::new(bits, SourceRange { service: self.index, client })).is_some()
     }
 
     /// A backend for a new connection of `client`: the remembered one under session affinity, else a random one.
     #[inline(always)]
     pub(crate) fn choose<F: Family>(&self, client: F::Address) -> Result<Backend<F::Address>, NoBackend> {
+        if self.is_guarded() && !self.lets_in::<F>(client) {
+            return Err(NoBackend::Excluded);
+        }
         if self.set.count() == 0 {
             return Err(match self.set.no_endpoints() {
                 NoEndpoints::Unused => NoBackend::Unused,

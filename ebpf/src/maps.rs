@@ -15,10 +15,10 @@ use millrace_common::{
     frontend::{FrontendKey, FrontendValue},
     maps::{
         AFFINITY, BACKENDS as BACKEND_IDS, FLOWS, FRAGMENTS, FRONTENDS, MMAPABLE, NEW_FLOWS, NO_PREALLOC,
-        SERVICE_CIDRS, SERVICES as RECORDS, SLOTS, SOCKETS as CONNECTIONS,
+        SERVICE_CIDRS, SERVICES as RECORDS, SLOTS, SOCKETS as CONNECTIONS, SOURCE_RANGES,
     },
     scratch::Scratch,
-    service::{ServiceName, ServiceRecord},
+    service::{ServiceName, ServiceRecord, SourceRange},
     socket::{Connection, Datagrams},
     verdict::STATS_ENTRIES,
 };
@@ -62,6 +62,12 @@ pub(crate) static FRAGMENTS_V6: LruHashMap<FragmentKey<Addr6>, FragmentPorts> =
 pub(crate) static SERVICE_CIDRS_V4: LpmTrie<Addr4, u32> = LpmTrie::with_max_entries(SERVICE_CIDRS, NO_PREALLOC);
 #[map]
 pub(crate) static SERVICE_CIDRS_V6: LpmTrie<Addr6, u32> = LpmTrie::with_max_entries(SERVICE_CIDRS, NO_PREALLOC);
+#[map]
+pub(crate) static SOURCE_RANGES_V4: LpmTrie<SourceRange<Addr4>, u32> =
+    LpmTrie::with_max_entries(SOURCE_RANGES, NO_PREALLOC);
+#[map]
+pub(crate) static SOURCE_RANGES_V6: LpmTrie<SourceRange<Addr6>, u32> =
+    LpmTrie::with_max_entries(SOURCE_RANGES, NO_PREALLOC);
 #[map]
 pub(crate) static SCRATCH_V4: PerCpuArray<Scratch<Addr4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]

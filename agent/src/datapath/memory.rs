@@ -33,6 +33,7 @@ pub struct MemoryTables {
     slots: [Vec<Option<SnapshotSlot>>; 2],
     backends: Vec<BackendState>,
     cidrs: BTreeSet<IpNet>,
+    ranges: BTreeMap<u32, BTreeSet<IpNet>>,
     fault: Option<Fault>,
 }
 
@@ -49,6 +50,7 @@ impl MemoryTables {
             slots: [slots(), slots()],
             backends: vec![BackendState::default(); sizes.backends as usize],
             cidrs: BTreeSet::new(),
+            ranges: BTreeMap::new(),
             fault: None,
         }
     }
@@ -92,6 +94,7 @@ impl MemoryTables {
             frontends: self.frontends.iter().map(|(frontend, value)| (*frontend, *value)).collect(),
             owned: self.owned.clone(),
             cidrs: self.cidrs.clone(),
+            ranges: self.ranges.clone(),
             ..Snapshot::default()
         };
         let backends = (0u32..).zip(&self.backends).filter(|(_, state)| state.0 != 0);
@@ -154,6 +157,16 @@ impl MemoryTables {
             Op::DeleteOwned { address } => {
                 if !self.owned.remove(address) {
                     return Err(io::ErrorKind::NotFound.into());
+                }
+            }
+            Op::InsertRange { index, range } => drop(self.ranges.entry(*index).or_default().insert(*range)),
+            Op::DeleteRange { index, range } => {
+                let ranges = self.ranges.get_mut(index).ok_or(io::ErrorKind::NotFound)?;
+                if !ranges.remove(range) {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                if ranges.is_empty() {
+                    self.ranges.remove(index);
                 }
             }
             Op::InsertCidr { cidr } => drop(self.cidrs.insert(*cidr)),

@@ -8,7 +8,7 @@ use millrace_common::{
     address::{Addr4, Addr6, Address},
     backend::{BackendState, Slot},
     frontend::{FrontendKey, FrontendKind, FrontendValue},
-    service::{ServiceName, ServiceRecord, SetWord},
+    service::{ServiceName, ServiceRecord, SetWord, SourceRange},
 };
 
 use super::{
@@ -36,6 +36,8 @@ pub fn snapshot(pins: &Pins) -> Result<Snapshot, SetupError> {
     read_frontends::<Addr6>(pins, "FRONTENDS_V6", &mut snapshot)?;
     read_cidrs::<Addr4>(pins, "SERVICE_CIDRS_V4", &mut snapshot)?;
     read_cidrs::<Addr6>(pins, "SERVICE_CIDRS_V6", &mut snapshot)?;
+    read_ranges::<Addr4>(pins, "SOURCE_RANGES_V4", &mut snapshot)?;
+    read_ranges::<Addr6>(pins, "SOURCE_RANGES_V6", &mut snapshot)?;
     Ok(snapshot)
 }
 
@@ -120,6 +122,21 @@ fn read_cidrs<A: Address + Pod>(pins: &Pins, map: &'static str, snapshot: &mut S
         let length = u8::try_from(key.prefix_len()).unwrap_or(u8::MAX);
         if let Ok(cidr) = IpNet::new(key.data().to_ip(), length) {
             snapshot.cidrs.insert(cidr);
+        }
+    }
+    Ok(())
+}
+
+fn read_ranges<A: Address>(pins: &Pins, map: &'static str, snapshot: &mut Snapshot) -> Result<(), SetupError>
+where
+    SourceRange<A>: Pod,
+{
+    for entry in trie::<SourceRange<A>>(pins, map)?.iter() {
+        let (key, _) = entry.map_err(|source| unreadable(map, source))?;
+        let SourceRange { service, client } = key.data();
+        let length = key.prefix_len().saturating_sub(SourceRange::<A>::SERVICE_BITS);
+        if let Ok(range) = IpNet::new(client.to_ip(), u8::try_from(length).unwrap_or(u8::MAX)) {
+            snapshot.ranges.entry(service).or_default().insert(range);
         }
     }
     Ok(())

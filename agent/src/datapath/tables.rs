@@ -11,7 +11,7 @@ use millrace_common::{
     address::{Addr4, Addr6, Address, Port, addr4, addr6},
     backend::Slot,
     frontend::{FrontendKey, FrontendKind, FrontendValue},
-    service::{ServiceName, ServiceRecord},
+    service::{ServiceName, ServiceRecord, SourceRange},
 };
 
 use super::{
@@ -28,12 +28,14 @@ struct Dual<A, B> {
     v6: B,
 }
 
+type Ranges<A> = LpmTrie<MapData, SourceRange<A>, u32>;
 type Frontends<A> = HashMap<MapData, FrontendKey<A>, FrontendValue>;
 
 /// The maps of one bpffs path, open for writing.
 pub struct KernelTables {
     frontends: Dual<Frontends<Addr4>, Frontends<Addr6>>,
     cidrs: Dual<LpmTrie<MapData, Addr4, u32>, LpmTrie<MapData, Addr6, u32>>,
+    ranges: Dual<Ranges<Addr4>, Ranges<Addr6>>,
     services: SharedArray<ServiceRecord>,
     names: SharedArray<ServiceName>,
     slots: Dual<SharedArray<Slot<Addr4>>, SharedArray<Slot<Addr6>>>,
@@ -50,6 +52,7 @@ impl KernelTables {
         Ok(Self {
             frontends: Dual { v4: hash(pins, "FRONTENDS_V4")?, v6: hash(pins, "FRONTENDS_V6")? },
             cidrs: Dual { v4: trie(pins, "SERVICE_CIDRS_V4")?, v6: trie(pins, "SERVICE_CIDRS_V6")? },
+            ranges: Dual { v4: trie(pins, "SOURCE_RANGES_V4")?, v6: trie(pins, "SOURCE_RANGES_V6")? },
             services: array(pins, "SERVICES")?,
             names: array(pins, "NAMES")?,
             slots: Dual { v4: array(pins, "SLOTS_V4")?, v6: array(pins, "SLOTS_V6")? },
@@ -105,6 +108,21 @@ impl KernelTables {
         })
     }
 
+    fn insert_range(&mut self, index: u32, range: IpNet) -> io::Result<()> {
+        match range {
+            IpNet::V4(net) => self.ranges.v4.insert(&guard(index, range, addr4(net.network())), 1, 0),
+            IpNet::V6(net) => self.ranges.v6.insert(&guard(index, range, addr6(net.network())), 1, 0),
+        }
+        .map_err(map_error)
+    }
+
+    fn delete_range(&mut self, index: u32, range: IpNet) -> io::Result<()> {
+        absent_is_fine(match range {
+            IpNet::V4(net) => self.ranges.v4.remove(&guard(index, range, addr4(net.network()))),
+            IpNet::V6(net) => self.ranges.v6.remove(&guard(index, range, addr6(net.network()))),
+        })
+    }
+
     fn apply(&mut self, op: &Op) -> io::Result<()> {
         match op {
             Op::StoreBackend { id, state } => self.backends.store_word(*id, 0, state.0),
@@ -118,6 +136,8 @@ impl KernelTables {
             Op::DeleteFrontend { frontend } => self.delete(frontend.address, frontend.port, frontend.protocol.number()),
             Op::InsertOwned { address } => self.insert(*address, 0, 0, FrontendValue::OWNED),
             Op::DeleteOwned { address } => self.delete(*address, 0, 0),
+            Op::InsertRange { index, range } => self.insert_range(*index, *range),
+            Op::DeleteRange { index, range } => self.delete_range(*index, *range),
             Op::InsertCidr { cidr } => self.insert_cidr(*cidr),
             Op::DeleteCidr { cidr } => self.delete_cidr(*cidr),
         }
@@ -157,6 +177,7 @@ const fn map_of(op: &Op) -> &'static str {
         | Op::DeleteFrontend { .. }
         | Op::InsertOwned { .. }
         | Op::DeleteOwned { .. } => "FRONTENDS",
+        Op::InsertRange { .. } | Op::DeleteRange { .. } => "SOURCE_RANGES",
         Op::InsertCidr { .. } | Op::DeleteCidr { .. } => "SERVICE_CIDRS",
     }
 }
@@ -200,6 +221,14 @@ const fn key<A>(address: A, port: u16, protocol: u8) -> FrontendKey<A> {
 
 fn prefix<A: Pod>(cidr: IpNet, network: A) -> lpm_trie::Key<A> {
     lpm_trie::Key::new(cidr.prefix_len().into(), network)
+}
+
+fn guard<A>(service: u32, range: IpNet, client: A) -> lpm_trie::Key<SourceRange<A>>
+where
+    SourceRange<A>: Pod,
+{
+    let bits = SourceRange::<A>::SERVICE_BITS + u32::from(range.prefix_len());
+    lpm_trie::Key::new(bits, SourceRange { service, client })
 }
 
 fn open(pins: &Pins, name: &'static str) -> Result<MapData, SetupError> {

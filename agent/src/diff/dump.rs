@@ -31,6 +31,9 @@ fn write_all(snapshot: &Snapshot, text: &mut String) -> fmt::Result {
             let (kind, _) = snapshot.frontends[frontend];
             writeln!(text, "  {} {frontend}", kind.name())?;
         }
+        for range in snapshot.ranges.get(&index).into_iter().flatten() {
+            writeln!(text, "  from {range}")?;
+        }
         let family = if name.ends_with("/v6") { Family::V6 } else { Family::V4 };
         for (label, word) in [("cluster", record.cluster), ("local", record.local)] {
             writeln!(text, "  {label}: {}", set(snapshot, index, family, SetWord(word)))?;

@@ -3,7 +3,11 @@
 mod frontends;
 mod leaving;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use foldhash::HashMap;
 use ipnet::IpNet;
@@ -42,6 +46,8 @@ pub(super) struct Mirror {
     pub arenas: PerFamily<Arena>,
     pub backends: Backends,
     pub cidrs: BTreeSet<IpNet>,
+    /// Source ranges, by record; few have any.
+    pub ranges: BTreeMap<u32, BTreeSet<IpNet>>,
     /// Records that are leaving, by how far they are: something leads to them or they to something,
     pub unlinking: BTreeSet<u32>,
     /// nothing does, but a reader may be on its way,
@@ -122,6 +128,7 @@ impl Mirror {
             arenas: PerFamily::new(Arena::new(sizes.slots), Arena::new(sizes.slots)),
             backends: Backends::new(sizes.backends),
             cidrs: BTreeSet::new(),
+            ranges: BTreeMap::new(),
             unlinking: BTreeSet::new(),
             unlinked: Graves::default(),
             zeroing: BTreeSet::new(),
@@ -242,6 +249,8 @@ impl Mirror {
             Op::DeleteFrontend { frontend } => self.delete_frontend(frontend),
             Op::InsertOwned { address } => self.mark(*address),
             Op::DeleteOwned { address } => self.unmark(*address),
+            Op::InsertRange { index, range } => drop(self.ranges.entry(*index).or_default().insert(*range)),
+            Op::DeleteRange { index, range } => self.delete_range(*index, range),
             Op::InsertCidr { cidr } => drop(self.cidrs.insert(*cidr)),
             Op::DeleteCidr { cidr } => drop(self.cidrs.remove(cidr)),
         }
@@ -277,6 +286,14 @@ impl Mirror {
             record.members.push(id);
         } else if let Some(at) = record.members.iter().position(|member| *member == id) {
             record.members.swap_remove(at);
+        }
+    }
+
+    fn delete_range(&mut self, index: u32, range: &IpNet) {
+        let Some(ranges) = self.ranges.get_mut(&index) else { return };
+        ranges.remove(range);
+        if ranges.is_empty() {
+            self.ranges.remove(&index);
         }
     }
 

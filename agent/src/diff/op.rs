@@ -67,6 +67,15 @@ pub enum Op {
     DeleteOwned {
         address: IpAddr,
     },
+    /// A client that the guarded VIPs of a record let in.
+    InsertRange {
+        index: u32,
+        range: IpNet,
+    },
+    DeleteRange {
+        index: u32,
+        range: IpNet,
+    },
     InsertCidr {
         cidr: IpNet,
     },

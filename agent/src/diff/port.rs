@@ -3,11 +3,12 @@
 //! The order keeps every state between two operations one that a program may see:
 //! 1. the states of new backends, then new blocks: nothing points to them yet;
 //! 2. the record's name, so that a restart finds whose it is;
-//! 3. words that name endpoints, or say why there are none;
-//! 4. the attributes, which choose between the words; then words that fall out of use;
-//! 5. the states of backends that serve no more: no set holds them any longer.
+//! 3. source ranges, before the attributes say that they guard, and those that are wanted no more after the rest;
+//! 4. words that name endpoints, or say why there are none;
+//! 5. the attributes, which choose between the words; then words that fall out of use;
+//! 6. the states of backends that serve no more: no set holds them any longer.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use millrace_common::{
     backend::BackendState,
@@ -40,6 +41,9 @@ fn fill(mirror: &mut Mirror, index: u32, wanted: &WantedPort, ops: &mut Vec<Op>)
     if mirror.record(index).is_none_or(|record| !record.named) {
         ops.push(Op::StoreName { index, name: name_of(&wanted.name) });
     }
+    let none = BTreeSet::new();
+    let known = mirror.ranges.get(&index).unwrap_or(&none);
+    ops.extend(wanted.source_ranges.difference(known).map(|&range| Op::InsertRange { index, range }));
     let sets = [(Word::Cluster, cluster), (Word::Local, local)];
     let used = sets.iter().filter(|(_, value)| *value != SetWord::UNUSED.0);
     let unused = sets.iter().filter(|(_, value)| *value == SetWord::UNUSED.0);
@@ -50,6 +54,7 @@ fn fill(mirror: &mut Mirror, index: u32, wanted: &WantedPort, ops: &mut Vec<Op>)
         }
     }
     ops.extend(gone.into_iter().map(|id| stop(mirror, id)));
+    ops.extend(known.difference(&wanted.source_ranges).map(|&range| Op::DeleteRange { index, range }));
     Ok(())
 }
 
@@ -90,6 +95,8 @@ pub(super) fn zero_ops(mirror: &Mirror, index: u32) -> Vec<Op> {
     let Some(record) = mirror.record(index) else { return Vec::new() };
     let words = [Word::Cluster, Word::Local, Word::Attributes].into_iter().filter(|word| record.word(*word) != 0);
     let mut ops: Vec<Op> = words.map(|word| Op::StoreWord { index, word, value: 0 }).collect();
+    let ranges = mirror.ranges.get(&index).into_iter().flatten();
+    ops.extend(ranges.map(|&range| Op::DeleteRange { index, range }));
     // Last: until then a restart finds the record and goes on.
     ops.push(Op::StoreName { index, name: Box::new(ServiceName([0; NAME_BYTES])) });
     ops

@@ -28,6 +28,11 @@ impl Planner {
         planner.restore_records(snapshot);
         planner.restore_frontends(snapshot);
         planner.mirror.cidrs.clone_from(&snapshot.cidrs);
+        planner.mirror.ranges.clone_from(&snapshot.ranges);
+        for (&index, ranges) in snapshot.ranges.iter().filter(|(index, _)| !snapshot.names.contains_key(index)) {
+            // The next record with this index would be guarded by them.
+            planner.repairs.extend(ranges.iter().map(|&range| Op::DeleteRange { index, range }));
+        }
         for id in planner.mirror.backends.free_the_rest() {
             let state = BackendState::new(planner.mirror.backends.state(id).epoch(), false);
             planner.repairs.push(Op::StoreBackend { id, state });

@@ -56,4 +56,6 @@ pub struct Snapshot {
     pub slots: BTreeMap<(Family, u32), SnapshotSlot>,
     pub backends: BTreeMap<u32, BackendState>,
     pub cidrs: BTreeSet<IpNet>,
+    /// Source ranges by record index.
+    pub ranges: BTreeMap<u32, BTreeSet<IpNet>>,
 }

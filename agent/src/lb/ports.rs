@@ -1,10 +1,11 @@
 //! A Service and its slices become one wanted record per port and family.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
+use ipnet::IpNet;
 use millrace_common::{frontend::FrontendKind, service::Attributes};
 
 use super::{Candidate, Family, Frontend, NodeInfo, Policies, PortName, Set, WantedPort, categorize};
@@ -88,7 +89,20 @@ fn wanted_port(
         local: set(categories.local),
         serving,
         attributes: attributes(service, family, policies),
+        source_ranges: source_ranges(node, service, family),
     }
+}
+
+/// A node of the ranges may use the VIP by its own name: where the load balancer answers for the node, the VIP is the
+/// source.
+fn source_ranges(node: &NodeInfo, service: &Service, family: Family) -> BTreeSet<IpNet> {
+    let ranges = service.source_ranges.iter().copied().filter(|range| Family::of(range.addr()) == family);
+    let mut ranges: BTreeSet<IpNet> = ranges.collect();
+    if node.addresses.iter().any(|ip| ranges.iter().any(|range| range.contains(ip))) {
+        let vips = service.load_balancer_vips.iter().filter(|ip| Family::of(**ip) == family);
+        ranges.extend(vips.map(|ip| IpNet::from(*ip)));
+    }
+    ranges
 }
 
 /// The endpoints of one port, each address once: the one that does not terminate wins, then the one that is ready.

@@ -1,11 +1,12 @@
 //! What one service port, in one family, should look like in the maps: without indices, ids or blocks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, SocketAddr},
 };
 
+use ipnet::IpNet;
 use millrace_common::{frontend::FrontendKind, service::Attributes};
 
 use super::PortName;
@@ -81,4 +82,6 @@ pub struct WantedPort {
     /// Every endpoint that still serves, in a set or not: flows to it are left where they are. Sorted, each once.
     pub serving: Vec<SocketAddr>,
     pub attributes: Attributes,
+    /// Clients that the load balancer's VIPs let in; all where there is none.
+    pub source_ranges: BTreeSet<IpNet>,
 }

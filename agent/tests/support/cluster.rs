@@ -98,7 +98,11 @@ fn service(at: usize, random: &mut Random) -> Service {
         _ => vec![],
     };
     let policy = |random: &mut Random| if random.once_in(4) { Policy::Local } else { Policy::Cluster };
-    let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port, node_port: 0 };
+    // Some ask for one node port.
+    let node_port = if random.once_in(4) { 30_000 + random.below(5) as u16 } else { 0 };
+    let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port, node_port };
+    let ranges = ["10.0.0.0/8", "10.0.0.0/24", "198.18.0.0/15", "fd00::/16"];
+    let ranges = ranges.into_iter().filter(|_| random.once_in(8)).filter_map(|range| range.parse().ok()).collect();
     let ports = match random.below(6) {
         0 => vec![port("web", Protocol::Tcp, 80)],
         1 => vec![port("http", Protocol::Tcp, 80), port("dns", Protocol::Udp, 53)],
@@ -112,7 +116,7 @@ fn service(at: usize, random: &mut Random) -> Service {
         cluster_ips: cluster_ips.into(),
         external_ips: some(random, 100).into(),
         load_balancer_vips: some(random, 101).into(),
-        source_ranges: Box::default(),
+        source_ranges: ranges,
         ports: ports.into(),
         internal_policy: policy(random),
         external_policy: policy(random),

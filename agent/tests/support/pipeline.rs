@@ -22,7 +22,12 @@ pub struct Pipeline<T> {
 }
 
 pub fn node() -> NodeInfo {
-    NodeInfo { name: "n1".into(), zone: Some("a".into()), ..NodeInfo::default() }
+    NodeInfo {
+        name: "n1".into(),
+        zone: Some("a".into()),
+        addresses: ["10.0.0.1", "fd00::1"].map(|ip| ip.parse().expect("an address")).into(),
+        ..NodeInfo::default()
+    }
 }
 
 impl<T: Tables> Pipeline<T> {

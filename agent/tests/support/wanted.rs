@@ -1,7 +1,7 @@
 //! Wanted ports, in few words.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
@@ -42,5 +42,6 @@ pub fn port(service: u8, hosts: &[u8]) -> WantedPort {
         local: Set::Unused,
         serving: endpoints(service, hosts),
         attributes: Attributes::default(),
+        source_ranges: BTreeSet::new(),
     }
 }

@@ -90,6 +90,10 @@ pub(super) fn begin<F: Network, H: Hook>(
             Chosen::None => break,
             Chosen::Unused => return Decision::Pass,
             Chosen::Reject => return Decision::Refuse,
+            Chosen::Excluded => {
+                count(Verdict::DropSourceRange);
+                return Decision::Drop;
+            }
             Chosen::Drop => {
                 count(Verdict::DropNoLocalEndpoint);
                 return Decision::Drop;
@@ -131,6 +135,7 @@ enum Chosen {
     None,
     Unused,
     Reject,
+    Excluded,
     Drop,
 }
 
@@ -152,6 +157,7 @@ fn choose<F: Network, H: Hook>(
         Err(NoBackend::Unused) => return Chosen::Unused,
         Err(NoBackend::Reject) => return Chosen::Reject,
         Err(NoBackend::Drop) => return Chosen::Drop,
+        Err(NoBackend::Excluded) => return Chosen::Excluded,
     };
     let (source, state) = source::<F, H>(packet, service, &backend);
     let tag = select::tag(&packet.tuple);

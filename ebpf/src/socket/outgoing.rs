@@ -109,7 +109,7 @@ fn outgoing<F: Family, const CALL: bool>(ctx: &SockAddrContext, named: F::Addres
         Ok(backend) => backend,
         Err(NoBackend::Reject) => return Outcome::Refuse,
         // Silence is not a socket's to give: the packet goes out as it is and is dropped where packets are seen.
-        Err(NoBackend::Drop | NoBackend::Unused) => return left_to_packets(),
+        Err(NoBackend::Drop | NoBackend::Excluded | NoBackend::Unused) => return left_to_packets(),
     };
     if udp {
         let translation = Translation {

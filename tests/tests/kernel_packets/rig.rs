@@ -24,7 +24,7 @@ use millrace_common::{
     flow::{Flow, Tuple},
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendKind, FrontendValue},
-    service::{Attributes, ServiceRecord, SetWord},
+    service::{Attributes, ServiceRecord, SetWord, SourceRange},
     verdict::Verdict,
 };
 use millrace_tests::{
@@ -213,6 +213,20 @@ impl Rig {
         }
     }
 
+    /// Clients of this range may use the guarded VIPs of the service record `index`.
+    pub(crate) fn lets_in(&mut self, index: u32, range: IpAddr, prefix: u32) {
+        match range {
+            IpAddr::V4(ip) => {
+                let key = Key::new(32 + prefix, SourceRange { service: index, client: addr4(ip) });
+                self.insert_range("SOURCE_RANGES_V4", key);
+            }
+            IpAddr::V6(ip) => {
+                let key = Key::new(32 + prefix, SourceRange { service: index, client: addr6(ip) });
+                self.insert_range("SOURCE_RANGES_V6", key);
+            }
+        }
+    }
+
     fn insert_range<A: Pod>(&mut self, map: &str, key: Key<A>) {
         let mut map: LpmTrie<&mut MapData, A, u32> = self.map_mut(map).try_into().unwrap();
         map.insert(&key, 1, 0).unwrap();
@@ -304,6 +318,11 @@ fn empty(ebpf: &mut Ebpf) {
         let keys: Vec<K> = map.keys().map(Result::unwrap).collect();
         keys.iter().for_each(|key| map.remove(key).unwrap());
     }
+    fn trie<K: Pod>(ebpf: &mut Ebpf, name: &str) {
+        let mut map: LpmTrie<_, K, u32> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+        let keys: Vec<Key<K>> = map.keys().map(Result::unwrap).collect();
+        keys.iter().for_each(|key| map.remove(key).unwrap());
+    }
     fn family<A>(ebpf: &mut Ebpf, suffix: &str)
     where
         A: Pod,
@@ -312,16 +331,15 @@ fn empty(ebpf: &mut Ebpf) {
         Flow<A>: Pod,
         AffinityKey<A>: Pod,
         FragmentKey<A>: Pod,
+        SourceRange<A>: Pod,
     {
         hash::<FrontendKey<A>, FrontendValue>(ebpf, &format!("FRONTENDS_{suffix}"));
         hash::<Tuple<A>, Flow<A>>(ebpf, &format!("CT_{suffix}"));
         hash::<Tuple<A>, Flow<A>>(ebpf, &format!("CT_NEW_{suffix}"));
         hash::<AffinityKey<A>, AffinityValue>(ebpf, &format!("AFFINITY_{suffix}"));
         hash::<FragmentKey<A>, FragmentPorts>(ebpf, &format!("FRAGMENTS_{suffix}"));
-        let ranges = ebpf.map_mut(&format!("SERVICE_CIDRS_{suffix}")).unwrap();
-        let mut ranges: LpmTrie<_, A, u32> = ranges.try_into().unwrap();
-        let keys: Vec<Key<A>> = ranges.keys().map(Result::unwrap).collect();
-        keys.iter().for_each(|key| ranges.remove(key).unwrap());
+        trie::<A>(ebpf, &format!("SERVICE_CIDRS_{suffix}"));
+        trie::<SourceRange<A>>(ebpf, &format!("SOURCE_RANGES_{suffix}"));
     }
     family::<Addr4>(ebpf, "V4");
     family::<Addr6>(ebpf, "V6");
