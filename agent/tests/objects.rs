@@ -116,7 +116,10 @@ fn an_object_that_cannot_be_served_at_all_names_the_field_and_the_remedy() {
 fn a_bad_part_of_a_service_is_left_out_and_the_rest_works() {
     let (service, problems) = partly(service(|s| {
         s["spec"]["externalIPs"] = json!(["198.51.100.7", "127.0.0.1", "nonsense"]);
-        s["spec"]["ports"] = json!([{"name": "http", "port": 80}, {"name": "again", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]);
+        s["spec"]["ports"] = json!([
+            {"name": "http", "port": 80, "nodePort": 30080}, {"name": "again", "port": 80},
+            {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30080}, {"name": "admin", "port": 81, "nodePort": 30080},
+        ]);
         s["spec"]["sessionAffinity"] = json!("ClientIP");
         s["spec"]["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 0}});
         s["spec"]["internalTrafficPolicy"] = json!("local");
@@ -127,7 +130,8 @@ fn a_bad_part_of_a_service_is_left_out_and_the_rest_works() {
     assert_eq!(
         problems,
         [
-            "spec.ports[1]: TCP port `again` is also port `http` of this Service; give each its own name and number",
+            "spec.ports[1]: TCP port `again` is also port `http` of this Service; give each its own name, number and node port",
+            "spec.ports[3]: TCP port `admin` is also port `http` of this Service; give each its own name, number and node port",
             "spec.externalIPs[1]: `127.0.0.1` is a loopback address: no service may use it; write a routable address",
             "spec.externalIPs[2]: `nonsense` is no IP address; write one such as 10.0.0.1 or fd00::1",
             "spec.internalTrafficPolicy: `local` is no policy, Cluster is used; write Cluster or Local",

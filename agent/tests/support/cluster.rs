@@ -100,7 +100,11 @@ fn service(at: usize, random: &mut Random) -> Service {
     let policy = |random: &mut Random| if random.once_in(4) { Policy::Local } else { Policy::Cluster };
     // Some ask for one node port.
     let node_port = if random.once_in(4) { 30_000 + random.below(5) as u16 } else { 0 };
-    let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port, node_port };
+    let port = |name: &str, protocol, port| {
+        // One node port over two protocols, another one for another port.
+        let node_port = if node_port != 0 && port == 81 { node_port + 5 } else { node_port };
+        ServicePort { name: name.into(), protocol, port, node_port }
+    };
     let ranges = ["10.0.0.0/8", "10.0.0.0/24", "198.18.0.0/15", "fd00::/16"];
     let ranges = ranges.into_iter().filter(|_| random.once_in(8)).filter_map(|range| range.parse().ok()).collect();
     let ports = match random.below(6) {

@@ -11,7 +11,7 @@ use millrace_agent::{
 };
 use millrace_common::frontend::FrontendKind;
 
-use super::cluster::Cluster;
+use super::{cluster::Cluster, pipeline::node};
 
 /// What a set must say: the words of `dump`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +49,14 @@ pub fn expect(cluster: &Cluster) -> BTreeMap<Frontend, ExpectedFrontend> {
                     frontends.entry(frontend).or_insert(ExpectedFrontend { kind, cluster, local, service });
                 }
             }
+            let families: BTreeSet<Family> = service.cluster_ips.iter().map(|ip| Family::of(*ip)).collect();
+            let addresses = node().addresses.into_iter().filter(|ip| families.contains(&Family::of(*ip)));
+            for address in addresses.filter(|_| port.node_port != 0) {
+                let frontend = Frontend { address, port: port.node_port, protocol: port.protocol };
+                let (cluster, local) = sets(cluster, service, port, Family::of(address));
+                let (kind, service) = (FrontendKind::NodePort, service.key.to_string());
+                frontends.entry(frontend).or_insert(ExpectedFrontend { kind, cluster, local, service });
+            }
         }
     }
     frontends
@@ -82,7 +90,7 @@ fn sets(cluster: &Cluster, service: &Service, port: &ServicePort, family: Family
         (true, true, false) => Expected::Endpoints(set),
     };
     let mut outer = service.external_ips.iter().chain(&service.load_balancer_vips);
-    let reachable = outer.any(|ip| Family::of(*ip) == family);
+    let reachable = port.node_port != 0 || outer.any(|ip| Family::of(*ip) == family);
     let internal = service.internal_policy == Policy::Local;
     let external = service.external_policy == Policy::Local && reachable;
     (

@@ -127,13 +127,15 @@ fn ports(spec: &ServiceSpec, problems: &mut Vec<Malformed>) -> Result<Box<[Servi
         let field = format!("spec.ports[{at}]");
         let Some(port) = sift(service_port(&field, port), problems) else { continue };
         let twin = ports.iter().find(|other| {
-            other.protocol == port.protocol && (other.port == port.port || other.label() == port.label())
+            let same_node_port = port.node_port != 0 && other.node_port == port.node_port;
+            other.protocol == port.protocol
+                && (other.port == port.port || other.label() == port.label() || same_node_port)
         });
         match twin {
             Some(twin) => problems.push(Malformed::new(
                 field,
                 format!(
-                    "{} port `{}` is also port `{}` of this Service; give each its own name and number",
+                    "{} port `{}` is also port `{}` of this Service; give each its own name, number and node port",
                     port.protocol.name(),
                     port.label(),
                     twin.label()
