@@ -39,6 +39,7 @@ async fn an_object_of_the_wrong_shape_is_named_stays_as_it_was_and_spoils_no_oth
     source.until_services(&["shop/cart", "shop/new", "shop/pay"]).await;
     source.until_cluster_ip("shop/pay", "10.96.0.4").await;
     assert!(source.view.was_rejected("Service shop/cart", "shop.yaml"), "{:?}", source.view.rejected);
+    assert!(source.view.was_rejected("Service shop/cart", "spec.ports[0].port"), "{:?}", source.view.rejected);
     assert_eq!(source.view.cluster_ip("shop/cart").as_deref(), Some("10.96.0.1"), "the last good one is in force");
 
     source.write("shop.yaml", &wrong.replace("name: cart", "name: other"));

@@ -126,7 +126,8 @@ impl Contents {
         };
         let rejected = |reason| Object { key: K::key(&metadata), verdict: Verdict::Rejected(reason) };
         self.objects.push(if version == K::VERSION {
-            serde_json::from_value::<K>(object)
+            // With the field that is wrong: `spec.ports[0].port: invalid type: ...`.
+            serde_path_to_error::deserialize::<_, K>(object)
                 .map_or_else(|error| rejected(error.to_string()), |resource| resource.read(proxy_name))
         } else {
             rejected(format!("apiVersion of version {version:?} is not read; write {}", K::API_VERSION))
