@@ -134,6 +134,7 @@ fn service(at: u32) -> Service {
         internal_policy: Policy::Cluster,
         external_policy: Policy::Cluster,
         affinity_seconds: None,
+        health_check_port: 0,
     }
 }
 

@@ -28,6 +28,12 @@ struct State {
     leaving: bool,
 }
 
+impl State {
+    fn is_in_step(&self, now: Instant) -> bool {
+        self.pending.is_none_or(|since| now.duration_since(since) <= PATIENCE)
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
@@ -60,7 +66,7 @@ impl Health {
     #[must_use]
     pub fn answer(&self, path: &str, now: Instant, clock: Timestamp) -> Answer {
         let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_step = state.pending.is_none_or(|since| now.duration_since(since) <= PATIENCE);
+        let in_step = state.is_in_step(now);
         let (healthy, node_eligible) = match path {
             "/healthz" => (in_step && !state.leaving, Some(!state.leaving)),
             "/livez" => (in_step, None),
@@ -68,11 +74,14 @@ impl Health {
         };
         let last_updated = state.updated.map_or_else(String::new, |time| time.to_string());
         let body = Body { last_updated, current_time: clock.to_string(), node_eligible };
-        Answer {
-            status: if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },
-            content_type: "application/json",
-            body: serde_json::to_string(&body).unwrap_or_default(),
-        }
+        let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        Answer::new(status, "application/json", serde_json::to_string(&body).unwrap_or_default())
+    }
+
+    /// No change has waited for too long.
+    #[must_use]
+    pub fn is_in_step(&self, now: Instant) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_in_step(now)
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {

@@ -3,7 +3,10 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{Method, Request, Response, StatusCode, header};
+use http::{
+    Method, Request, Response, StatusCode,
+    header::{self, HeaderName, HeaderValue},
+};
 use http_body_util::Full;
 use hyper::{
     body::{Bytes, Incoming},
@@ -29,17 +32,24 @@ pub struct Answer {
     pub status: StatusCode,
     pub content_type: &'static str,
     pub body: String,
+    /// One more header.
+    pub header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Answer {
     #[must_use]
+    pub fn new(status: StatusCode, content_type: &'static str, body: String) -> Self {
+        Self { status, content_type, body, header: None }
+    }
+
+    #[must_use]
     pub fn not_found() -> Self {
-        Self { status: StatusCode::NOT_FOUND, content_type: "text/plain", body: "no such path\n".to_owned() }
+        Self::new(StatusCode::NOT_FOUND, "text/plain", "no such path\n".to_owned())
     }
 
     fn not_allowed() -> Self {
         let body = "only GET and HEAD are answered\n".to_owned();
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, content_type: "text/plain", body }
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "text/plain", body)
     }
 }
 
@@ -87,7 +97,8 @@ fn respond(request: &Request<Incoming>, handler: &dyn Fn(&str) -> Answer) -> Res
     let mut response = Response::new(Full::new(Bytes::from(answer.body)));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(answer.content_type));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.extend(answer.header);
     response
 }

@@ -29,6 +29,7 @@ fn service(name: &str, created: i64, ip: &str) -> Service {
         internal_policy: Policy::Cluster,
         external_policy: Policy::Cluster,
         affinity_seconds: None,
+        health_check_port: 0,
     }
 }
 

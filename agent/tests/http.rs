@@ -17,9 +17,9 @@ async fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let handler = |path: &str| match path {
-        "/healthz" => Answer { status: StatusCode::OK, content_type: "text/plain", body: BODY.to_owned() },
+        "/healthz" => Answer::new(StatusCode::OK, "text/plain", BODY.to_owned()),
         // More than a socket's buffers take.
-        "/large" => Answer { status: StatusCode::OK, content_type: "text/plain", body: "x".repeat(32 << 20) },
+        "/large" => Answer::new(StatusCode::OK, "text/plain", "x".repeat(32 << 20)),
         _ => Answer::not_found(),
     };
     tokio::spawn(async move { serve(listener, Arc::new(handler)).await });

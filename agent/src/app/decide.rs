@@ -9,12 +9,12 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{self, sleep_until},
 };
 use tracing::{debug, info, warn};
 
-use super::Pipeline;
+use super::{Pipeline, health_checks::HealthChecks};
 use crate::{
     datapath::KernelTables,
     diff::{Ticket, Usage},
@@ -42,6 +42,8 @@ pub(super) struct Loop {
     /// `endpoints.kubernetes.io/last-change-trigger-time` of slices in this batch.
     triggered: Vec<i64>,
     trimmed: bool,
+    /// To the servers of health check node ports.
+    checks: watch::Sender<HealthChecks>,
 }
 
 impl Loop {
@@ -50,6 +52,7 @@ impl Loop {
         patience: Duration,
         health: Arc<Health>,
         metrics: Metrics,
+        checks: watch::Sender<HealthChecks>,
     ) -> Self {
         Self {
             pipeline,
@@ -61,6 +64,7 @@ impl Loop {
             oldest: None,
             triggered: Vec::new(),
             trimmed: false,
+            checks,
         }
     }
 
@@ -137,6 +141,13 @@ impl Loop {
     fn round(&mut self) {
         let start = Instant::now();
         let round = self.pipeline.round();
+        self.checks.send_if_modified(|known| {
+            let changed = known != self.pipeline.health_checks();
+            if changed {
+                known.clone_from(self.pipeline.health_checks());
+            }
+            changed
+        });
         let now = Instant::now();
         self.metrics.failed_operations.inc_by(round.failures as u64);
         if round.failures > 0 {

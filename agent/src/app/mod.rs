@@ -3,6 +3,7 @@
 mod config;
 mod decide;
 mod devices;
+mod health_checks;
 mod pipeline;
 mod serve;
 
@@ -12,7 +13,7 @@ use anyhow::{Context, Result};
 use millrace_common::address::{addr4, addr6};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch as latest},
 };
 use tracing::{info, warn};
 
@@ -86,10 +87,13 @@ async fn work(config: &Config) -> Result<()> {
     let source_health = Arc::<watch::Health>::default();
     let source = origin.follow(Output::new(changes, Arc::clone(&source_health)));
     let pipeline = Pipeline::new(config.node(addresses), config.service_cidrs.iter().copied(), planner, tables);
-    let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone());
+    let (checks, asked) = latest::channel(health_checks::HealthChecks::new());
+    let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone(), checks);
+    let answering = health_checks::serve(asked, Arc::clone(&health));
     tokio::select! {
         result = source => result,
         never = listeners.serve(health, &metrics, &config.pins, source_health) => match never {},
+        () = answering => Ok(()),
         result = listening => result?.context("cannot follow the node's devices through rtnetlink"),
         result = attaching => result?,
         () = decide.run(incoming, addresses_changed) => Ok(()),

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use crate::{
     datapath::{Tables, carry_out},
     diff::{Plan, Planner, Refusal, Ticket},
-    lb::{Balancer, Conflict, Decision, NodeInfo, Set, WantedPort},
+    lb::{Balancer, Conflict, Decision, HealthCheck, NodeInfo, Set, WantedPort},
     model::{Index, ServiceKey},
     watch::Change,
 };
@@ -42,6 +42,7 @@ pub struct Pipeline<T> {
     conflicts: HashMap<ServiceKey, Vec<Conflict>>,
     /// Services under a Local policy without a local endpoint, and whether it is the internal one.
     no_local: BTreeMap<ServiceKey, NoLocal>,
+    health_checks: BTreeMap<ServiceKey, HealthCheck>,
     started: Started,
 }
 
@@ -85,6 +86,7 @@ impl<T: Tables> Pipeline<T> {
             chores: true,
             conflicts: HashMap::new(),
             no_local: BTreeMap::new(),
+            health_checks: BTreeMap::new(),
             started: Started::Listening,
         }
     }
@@ -221,6 +223,12 @@ impl<T: Tables> Pipeline<T> {
         (count(|found| found.internal), count(|found| found.external))
     }
 
+    /// What load balancers are told, Service by Service.
+    #[must_use]
+    pub fn health_checks(&self) -> &BTreeMap<ServiceKey, HealthCheck> {
+        &self.health_checks
+    }
+
     fn synced(&mut self) {
         self.started = Started::Synced;
         // What an earlier agent left and the source does not know any more.
@@ -282,6 +290,10 @@ impl<T: Tables> Pipeline<T> {
         } else {
             self.conflicts.insert(key.clone(), decision.conflicts.clone());
         }
+        match decision.health_check {
+            None => self.health_checks.remove(key),
+            Some(check) => self.health_checks.insert(key.clone(), check),
+        };
         match no_local(&decision.ports) {
             NoLocal { internal: false, external: false } => self.no_local.remove(key),
             found => self.no_local.insert(key.clone(), found),

@@ -45,7 +45,7 @@ impl Listeners {
                 "/proxyMode" => ("text/plain", "ebpf".to_owned()),
                 _ => return Answer::not_found(),
             };
-            Answer { status: StatusCode::OK, content_type, body }
+            Answer::new(StatusCode::OK, content_type, body)
         };
         tokio::join!(serve(self.health, Arc::new(state)), serve(self.metrics, Arc::new(numbers))).0
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Claims, Frontend, NodeInfo, WantedPort, wanted};
+use super::{Claims, Frontend, HealthCheck, NodeInfo, WantedPort, health_check, wanted};
 use crate::model::{Index, ServiceKey};
 
 /// Remembers only who claims what; everything else is decided anew from the index each time.
@@ -19,6 +19,8 @@ pub struct Decision {
     pub ports: Vec<WantedPort>,
     /// Frontends that the Service names and another one holds.
     pub conflicts: Vec<Conflict>,
+    /// What its load balancer is told.
+    pub health_check: Option<HealthCheck>,
 }
 
 /// Two Services claim one frontend; the older one has it, and of two that do not say their age the first by name.
@@ -75,6 +77,7 @@ impl Balancer {
             });
         }
         ports.retain(|port| !port.frontends.is_empty());
-        (Decision { ports, conflicts }, affected)
+        let health_check = service.and_then(|service| health_check(&self.node, service, index.slices(key)));
+        (Decision { ports, conflicts, health_check }, affected)
     }
 }

@@ -3,6 +3,7 @@
 mod balancer;
 mod categorize;
 mod claims;
+mod health_check;
 mod node_ports;
 mod port_name;
 mod ports;
@@ -11,6 +12,7 @@ mod wanted;
 pub use balancer::{Balancer, Conflict, Decision};
 pub use categorize::{Candidate, Categories, NodeInfo, Policies, categorize};
 pub use claims::Claims;
+pub use health_check::{HealthCheck, health_check};
 pub use node_ports::NodePortAddresses;
 pub use port_name::PortName;
 pub use ports::wanted;

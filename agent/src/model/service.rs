@@ -14,6 +14,12 @@ use millrace_common::address::protocol as number;
 pub struct ServiceKey(Arc<str>);
 
 impl ServiceKey {
+    /// Namespace and name.
+    #[must_use]
+    pub fn parts(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or(("", &self.0))
+    }
+
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self([namespace, "/", name].concat().into())
@@ -105,4 +111,7 @@ pub struct Service {
     pub external_policy: Policy,
     /// `sessionAffinity: ClientIP`: seconds that an idle client is remembered.
     pub affinity_seconds: Option<u32>,
+    /// Where load balancers ask whether this node has local endpoints (`spec.healthCheckNodePort` of a load balancer's
+    /// Service under `externalTrafficPolicy: Local`); 0: nowhere.
+    pub health_check_port: u16,
 }

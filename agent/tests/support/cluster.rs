@@ -125,6 +125,7 @@ fn service(at: usize, random: &mut Random) -> Service {
         internal_policy: policy(random),
         external_policy: policy(random),
         affinity_seconds: random.once_in(5).then_some(10_800),
+        health_check_port: 0,
     }
 }
 

@@ -73,6 +73,7 @@ impl Service {
                 &mut problems,
             ),
             affinity_seconds: affinity_seconds(spec, &mut problems),
+            health_check_port: health_check_port(spec, &mut problems),
         };
         Ok(Some(Parsed { value, problems }))
     }
@@ -198,6 +199,17 @@ fn policy(field: &str, written: Option<&str>, problems: &mut Vec<Malformed>) -> 
             ));
             Policy::Cluster
         }
+    }
+}
+
+fn health_check_port(spec: &ServiceSpec, problems: &mut Vec<Malformed>) -> u16 {
+    let asked =
+        spec.type_.as_deref() == Some("LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local");
+    match spec.health_check_node_port {
+        Some(number) if asked && number != 0 => {
+            sift(port("spec.healthCheckNodePort", number), problems).unwrap_or_default()
+        }
+        _ => 0,
     }
 }
 
