@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     io::Write,
+    net::Ipv6Addr,
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -12,9 +13,10 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
@@ -112,6 +114,24 @@ impl Netns {
             bail!("ip -n {}: {}\n{script}", self.name, String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(())
+    }
+
+    /// Waits until an address that was added is one that the namespace answers to: the kernel makes its route later, and
+    /// until then takes packets to it for a neighbour's.
+    ///
+    /// # Errors
+    /// If that takes too long.
+    pub fn wait_for_address(&self, address: Ipv6Addr) -> Result<()> {
+        // As the kernel prints it (net/ipv6/route.c, `rt6_info_route`): destination, then its prefix length, both in hex.
+        let route = format!("{:032x} 80 ", address.to_bits());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        self.run(|| {
+            while !fs::read_to_string("/proc/thread-self/net/ipv6_route")?.contains(&route) {
+                ensure!(Instant::now() < deadline, "{address} has no route of its own in {}", self.name);
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(())
+        })?
     }
 
     /// Sets variables under /proc/sys/net, as in `("ipv4/ip_forward", "1")`.

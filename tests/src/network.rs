@@ -103,6 +103,7 @@ impl Network {
             format!("route add default via {ROUTER}"),
             format!("route add default via {}", twin(ROUTER)),
         ])?;
+        node.netns.wait_for_address(twin(v4))?;
         self.nodes.push(node);
         Ok(())
     }

@@ -60,6 +60,7 @@ impl Pod {
             format!("neighbour add 169.254.1.1 lladdr {h} dev eth0 nud permanent"),
             format!("neighbour add fe80::1 lladdr {h} dev eth0 nud permanent"),
         ])?;
+        netns.wait_for_address(v6)?;
         node.ip(&[format!("route add {v4}/32 dev {device} scope link"), format!("route add {v6}/128 dev {device}")])?;
         Ok(Self { name: name.to_owned(), v4, v6, device, mac, host_mac, cgroup, netns })
     }
