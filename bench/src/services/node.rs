@@ -278,10 +278,11 @@ fn start_agent(network: &Network, api: &ApiServerDouble, services: u32, families
     for cidr in cluster::SERVICE_CIDRS {
         command.args(["--service-cidr", cidr]);
     }
-    // Room for all families' records and endpoints, at the default where that suffices.
+    // Room for all families' records and endpoints, whose blocks have a power of two of slots, at the default where that
+    // suffices.
     let ports = services * families.each().len() as u32;
     let records = (ports + 64).max(millrace_common::maps::SERVICES);
-    let backends = (ports * cluster::ENDPOINTS + 64).max(millrace_common::maps::BACKENDS);
+    let backends = (ports * cluster::ENDPOINTS.next_power_of_two() + 64).max(millrace_common::maps::BACKENDS);
     command.args(["--max-services", &records.to_string(), "--max-backends", &backends.to_string()]);
     command.args(["--metrics-addr", METRICS, "--health-addr", "127.0.0.1:10256"]);
     command.spawn().context("cannot run millrace-agent")
