@@ -18,6 +18,8 @@ pub mod diff;
 
 pub mod datapath;
 
+pub mod migrate;
+
 pub mod health;
 
 pub mod http;

@@ -71,3 +71,10 @@ fn values_that_no_node_could_run_with_are_refused_by_the_options_name() {
         assert!(said.contains(option), "{option} {value}: {said}");
     }
 }
+
+#[test]
+fn a_dry_run_of_the_agents_own_removal_is_refused_rather_than_done() {
+    let output = agent(&["cleanup", "--dry-run", "--bpffs", "/sys/fs/bpf/no-such-agent"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--kube-proxy"), "{}", text(&output.stderr));
+}

@@ -2,6 +2,7 @@
 //! a comparison with it says nothing. Needs root.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod cleanup;
 mod rivals;
 
 use std::{net::Ipv4Addr, time::Instant};

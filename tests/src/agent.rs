@@ -188,7 +188,15 @@ impl Drop for Agent {
 /// If it is not built or does not end.
 pub fn run_to_end(place: &Place, arguments: &[&str], as_user: bool) -> Result<Output> {
     let drop_root = move || if as_user { Ok(setuid(NOBODY)?) } else { Ok(()) };
-    run_after(place, arguments, drop_root)
+    run_after(place, arguments, None, drop_root)
+}
+
+/// As [`run_to_end`], as root, where the only programs to be found are those of the directory `tools`.
+///
+/// # Errors
+/// As [`run_to_end`].
+pub fn run_with_tools(place: &Place, arguments: &[&str], tools: &Path) -> Result<Output> {
+    run_after(place, arguments, Some(tools), || Ok(()))
 }
 
 /// As [`run_to_end`], where the kernel's BTF is not to be seen: an empty file system lies over it, in a mount namespace
@@ -197,7 +205,7 @@ pub fn run_to_end(place: &Place, arguments: &[&str], as_user: bool) -> Result<Ou
 /// # Errors
 /// As [`run_to_end`].
 pub fn run_without_btf(place: &Place, arguments: &[&str]) -> Result<Output> {
-    run_after(place, arguments, || {
+    run_after(place, arguments, None, || {
         unshare(CloneFlags::CLONE_NEWNS)?;
         let none: Option<&CStr> = None;
         mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
@@ -209,9 +217,11 @@ pub fn run_without_btf(place: &Place, arguments: &[&str]) -> Result<Output> {
 fn run_after(
     place: &Place,
     arguments: &[&str],
+    tools: Option<&Path>,
     prepare: impl Fn() -> io::Result<()> + Send + Sync + 'static,
 ) -> Result<Output> {
     let mut command = place.command(&binary()?)?;
+    command.envs(tools.map(|tools| ("PATH", tools)));
     // After the place's own closure, which needs to be root; so `Command::uid` would come too early.
     // SAFETY: only system calls between fork and exec, no allocation, no lock.
     unsafe { command.pre_exec(prepare) };

@@ -1,23 +1,60 @@
-//! `cleanup`: removes every trace of an agent that no longer runs.
+//! `cleanup`: removes every trace of an agent that no longer runs, or of kube-proxy.
 
 use anyhow::Result;
 use clap::Args;
 
 use super::{Place, output};
-use crate::datapath::cleanup;
+use crate::{datapath::cleanup, migrate};
 
-/// Removes every trace: programs on cgroups and devices, pinned links and maps
+/// Removes every trace: programs on cgroups and devices, pinned links and maps; or kube-proxy's
 ///
 /// Connections through services end with it. The agent must not run. Nothing is an error that is already gone.
 #[derive(Args)]
 pub(super) struct Options {
     #[command(flatten)]
     place: Place,
+    /// Remove what kube-proxy left instead, and nothing of the agent, which may run
+    ///
+    /// Its iptables rules (both back ends), nftables tables and IPVS state in this network namespace go; rules of
+    /// others, the kubelet's KUBE-FIREWALL and KUBE-KUBELET-CANARY among them, stay. Connections that kube-proxy
+    /// translated go on: a table `millrace` without effect on packets goes in first and may be deleted once they have
+    /// ended. Needs the host's own tools (iptables-save, iptables-restore, nft; ip, ipvsadm and ipset for IPVS). Stop
+    /// kube-proxy first, or it makes its rules again.
+    #[arg(long, env = "MILLRACE_KUBE_PROXY")]
+    kube_proxy: bool,
+    /// With --kube-proxy: print what would be removed, and change nothing
+    #[arg(long, env = "MILLRACE_DRY_RUN", requires = "kube_proxy")]
+    dry_run: bool,
 }
 
 pub(super) fn run(options: &Options) -> Result<()> {
+    if options.kube_proxy {
+        return remove_kube_proxy(options.dry_run);
+    }
     for line in cleanup(&options.place.pins())? {
         output::line(&line)?;
     }
     Ok(())
+}
+
+fn remove_kube_proxy(dry_run: bool) -> Result<()> {
+    let plan = migrate::plan()?;
+    for note in &plan.notes {
+        output::line(note)?;
+    }
+    if plan.steps.is_empty() {
+        return output::line("nothing of kube-proxy to remove");
+    }
+    if dry_run {
+        return plan.steps.iter().flat_map(|step| step.lines(false)).try_for_each(|line| output::line(&line));
+    }
+    let mut printed = Ok(());
+    // A reader that went away must not stop it half way.
+    let done = plan.carry_out(|line| {
+        if printed.is_ok() {
+            printed = output::line(&line);
+        }
+    });
+    done?;
+    printed
 }
