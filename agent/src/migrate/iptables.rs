@@ -153,8 +153,11 @@ impl<'a> Table<'a> {
 
     /// Whether kube-proxy put this jump into a built-in chain: its comment, perhaps new connections only, nothing else.
     fn is_kube_proxys_jump(&self, rule: &Rule<'_>) -> bool {
-        let built_in = self.chains.iter().any(|chain| chain.name == rule.chain() && chain.policy != "-");
-        built_in && rule.target().is_some_and(is_kube_proxys) && is_plain_jump(&rule.words[1..], false)
+        // The chains last: there are tens of thousands of them, and of rules.
+        !is_kube_proxys(rule.chain())
+            && rule.target().is_some_and(is_kube_proxys)
+            && is_plain_jump(&rule.words[1..], false)
+            && self.chains.iter().any(|chain| chain.name == rule.chain() && chain.policy != "-")
     }
 }
 

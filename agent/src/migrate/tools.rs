@@ -17,8 +17,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("{program} {arguments} failed ({status}): {stderr}; run as root, in the host's network namespace")]
-    Failed { program: String, arguments: String, status: ExitStatus, stderr: String },
+    #[error("{command} failed ({status}): {stderr}; run as root, in the host's network namespace")]
+    Failed { command: String, status: ExitStatus, stderr: String },
     #[error("{program} printed JSON of another shape than expected: nothing was changed")]
     Unreadable {
         program: &'static str,
@@ -79,8 +79,7 @@ fn run(program: &str, arguments: &[String], input: &str) -> Result<Output, Error
 
 fn failed(program: &str, arguments: &[String], output: &Output) -> Error {
     Error::Failed {
-        program: program.to_owned(),
-        arguments: arguments.join(" "),
+        command: std::iter::once(program).chain(arguments.iter().map(String::as_str)).collect::<Vec<_>>().join(" "),
         status: output.status,
         stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     }
