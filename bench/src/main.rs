@@ -12,6 +12,7 @@ use millrace_bench::{
     },
     services,
 };
+use millrace_tests::interrupt;
 
 #[derive(Parser)]
 #[command(name = "millrace-bench", about, version)]
@@ -48,7 +49,11 @@ enum Verb {
 
 fn main() -> Result<()> {
     match Verb::parse() {
-        Verb::Services(options) => println!("{}", services::table(&services::run(&options)?)),
+        Verb::Services(options) => {
+            // Namespaces, cgroups and pins are left behind by a process that just ends.
+            interrupt::listen()?;
+            println!("{}", services::table(&services::run(&options)?));
+        }
         Verb::Serve { port, addresses, cpu } => {
             cpu.map_or(Ok(()), probe::pin)?;
             server::run(port, &addresses)?;

@@ -1,7 +1,6 @@
 //! `cargo xtask demo`: two nodes in two zones, a shop of services, and what happens to requests when backends and
 //! agents come and go. Everything is made on this machine and taken away at the end.
 
-mod interrupt;
 mod pod;
 mod shop;
 mod shopper;
@@ -16,8 +15,9 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use console::style;
 use millrace_bench::probe::client::{self, Operation, Target};
+use millrace_tests::interrupt::{self, Interrupted};
 
-use crate::{interrupt::Interrupted, pod::Card, story::Story};
+use crate::{pod::Card, story::Story};
 
 /// Two nodes in two zones, a shop of services, and millrace between them, in about a minute.
 #[derive(Parser)]

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use millrace_tests::{
     agent::Agent,
+    interrupt,
     manifests::Manifests,
     network::{Network, NodeSpec},
     place::Place,
@@ -20,7 +21,6 @@ use millrace_tests::{
 use std::collections::BTreeMap;
 
 use crate::{
-    interrupt,
     shop::{Entry, PodSpec},
     shopper::{Report, Target},
 };

@@ -8,9 +8,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use millrace_bench::stats::percentile;
+use millrace_tests::interrupt::pause;
 
 use crate::{
-    interrupt::pause,
     shop::{Entry, PodSpec},
     show::{self, Live},
     stage::{NODES, Stage},

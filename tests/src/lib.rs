@@ -6,6 +6,7 @@
 //! netns, place, bpffs    what a node is made of
 //! pod, node, network     nodes that reach each other
 //! agent, manifests       the product on a node, and what it is told
+//! interrupt              how the demo and the benchmarks end early, in order
 //! probe, client, wire    who talks in them, and what is seen on the wire
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "a harness that is used wrongly should say where, at once")]
@@ -26,6 +27,7 @@ pub mod agent;
 pub mod manifests;
 
 pub mod client;
+pub mod interrupt;
 pub mod probe;
 pub mod wire;
 

@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::{Result, bail};
 
+use millrace_tests::interrupt;
+
 use super::node::Node;
 use crate::cluster::slice;
 
@@ -21,6 +23,7 @@ pub(super) fn milliseconds(node: &Node, changes: u32) -> Result<Vec<f64>> {
     let word = node.word_of(i)?;
     let mut took = Vec::new();
     for change in 0..changes {
+        interrupt::check()?;
         // One endpoint goes with the even changes and is back with the odd ones.
         let object = slice(i, if change % 2 == 0 { &all[1..] } else { &all });
         let before = word.read()?;

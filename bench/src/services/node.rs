@@ -21,6 +21,7 @@ use millrace_common::service::ServiceRecord;
 use millrace_tests::{
     address::{in_family, twin},
     apiserver::ApiServerDouble,
+    interrupt,
     network::{Network, NodeSpec},
 };
 use nix::{
@@ -172,7 +173,7 @@ impl Node {
                 bail!("the agent has ended ({status}); its log is above");
             }
             ensure!(Instant::now() < deadline, "{used} of {wanted} service ports programmed after {PATIENCE:?}");
-            thread::sleep(Duration::from_millis(20));
+            interrupt::pause(Duration::from_millis(20))?;
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use millrace_agent::lb::Family;
+use millrace_tests::interrupt;
 
 use super::{Options, Ratio, node::Node};
 use crate::{
@@ -21,7 +22,10 @@ pub(super) fn ratios(node: &mut Node, options: &Options) -> Result<Vec<Ratio>> {
         for &family in node.families.each() {
             let targets = targets(node, family);
             let runs = (0..options.runs)
-                .map(|_| node.measure(operation, &targets, options.rounds))
+                .map(|_| {
+                    interrupt::check()?;
+                    node.measure(operation, &targets, options.rounds)
+                })
                 .collect::<Result<Vec<_>>>()
                 .with_context(|| format!("{name}, {}", ip(family)))?;
             for target in targets.iter().filter(|target| target.label != DIRECT) {

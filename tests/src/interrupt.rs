@@ -11,13 +11,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// The user wants the demo to end.
+/// The user wants the program to end.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
-pub(crate) struct Interrupted;
+pub struct Interrupted;
 
 /// From here on a signal no longer ends the process: [`check`] and [`pause`] report it.
-pub(crate) fn listen() -> Result<()> {
+///
+/// # Errors
+/// If signals cannot be listened to.
+pub fn listen() -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot start a runtime")?;
     let (mut interrupt, mut terminate) = {
@@ -37,12 +40,18 @@ pub(crate) fn listen() -> Result<()> {
 }
 
 /// An error once the user has asked for the end.
-pub(crate) fn check() -> Result<(), Interrupted> {
+///
+/// # Errors
+/// [`Interrupted`].
+pub fn check() -> Result<(), Interrupted> {
     if ASKED.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
 }
 
 /// Sleeps, but not through a signal.
-pub(crate) fn pause(duration: Duration) -> Result<(), Interrupted> {
+///
+/// # Errors
+/// [`Interrupted`].
+pub fn pause(duration: Duration) -> Result<(), Interrupted> {
     let end = Instant::now() + duration;
     loop {
         check()?;
