@@ -12,15 +12,16 @@ use std::{
 use millrace_bench::rivals::{Backend, Iptables, Nftables, Rival};
 use millrace_tests::{
     address::in_family,
-    agent::{run_to_end, run_with_tools},
-    client::{Stream, connect},
+    agent::{Agent, run_to_end, run_with_tools},
+    client::{Load, Stream, connect},
+    manifests::{Endpoint, Manifests, Port, Service},
     place::Place,
     probe::{self, Manner, Outcome},
 };
 
 use crate::rivals::{
     checks::at,
-    stage::{Stage, WEB, WEB_NODE_PORT, services},
+    stage::{P1, P2, Stage, WEB, WEB_NODE_PORT, services},
 };
 
 /// How long an exchange may take, in milliseconds: machines are loaded, and a hung connection is never answered.
@@ -60,6 +61,58 @@ fn iptables_is_removed_as_gently_where_there_is_no_nft() {
     let said = is_removed_under_connections(&stage, rival, "legacy", &tools);
     for missing in ["nft", "iptables-nft-save", "ipset"] {
         assert!(said.contains(&format!("{missing} is not installed")), "{missing}: {said}");
+    }
+}
+
+#[test]
+fn a_node_moves_from_iptables_to_millrace_under_load() {
+    let stage = Stage::new();
+    moves_under_load(&stage, Iptables::new(stage.namespace(), Backend::Legacy, stage.node()));
+}
+
+#[test]
+fn a_node_moves_from_nftables_to_millrace_under_load() {
+    let stage = Stage::new();
+    moves_under_load(&stage, Nftables::new(stage.namespace(), stage.node()));
+}
+
+/// The whole way: the agent starts beside kube-proxy's rules, then these go. Connections that were opened before, and
+/// those that are opened all the while, notice nothing.
+fn moves_under_load(stage: &Stage, mut rival: impl Rival) {
+    rival.program(services()).unwrap();
+    let ways = translated(stage);
+    let streams: Vec<_> = ways.iter().map(|(from, to)| talking(from, *to)).collect();
+    let manner = Manner { every: 2, timeout: PATIENCE, ..Manner::of(probe::Protocol::Tcp) };
+    let loads: Vec<_> = ways.iter().map(|(from, to)| Load::start(from, &[*to], 1, &manner).unwrap()).collect();
+
+    let manifests = Manifests::create().unwrap();
+    manifests.apply("web.yaml", &web().objects()).unwrap();
+    let _agent = Agent::start(stage.network.node("n1").unwrap(), &manifests, &[]).unwrap();
+    let said = Tools::all().cleanup(&stage.on_node(), &[]);
+    assert!(said.contains("\nremoved "), "{said}");
+    thread::sleep(Duration::from_millis(PATIENCE + 500));
+
+    for (load, (_, to)) in loads.into_iter().zip(&ways) {
+        let report = load.stop().unwrap();
+        assert_eq!(report.failed, 0, "{to}: {:?}", report.failures);
+        assert!(report.total() > 100, "{to}: {report:?}");
+    }
+    for (stream, (_, to)) in streams.into_iter().zip(&ways) {
+        assert_went_on(stream, *to);
+    }
+}
+
+/// The service `web` of [`services`], for the agent.
+fn web() -> Service {
+    let both = |address| [false, true].map(|v6| in_family(address, v6));
+    let endpoint = |address| Endpoint { address, node: "n1".into(), terminating: false };
+    let port = Port { name: "http".into(), protocol: "TCP".into(), port: 80, target: 8080, node_port: WEB_NODE_PORT };
+    Service {
+        name: "web".into(),
+        cluster_ips: both(WEB).into(),
+        ports: vec![port],
+        endpoints: [P1, P2].into_iter().flat_map(both).map(endpoint).collect(),
+        ..Service::default()
     }
 }
 
@@ -126,10 +179,7 @@ fn is_removed_under_connections(stage: &Stage, mut rival: impl Rival, backend: &
     // Longer than an exchange may take: one that hangs would be over.
     thread::sleep(Duration::from_millis(PATIENCE + 500));
     for (stream, (_, to)) in streams.drain(..).zip(translated(stage)) {
-        let lines = stream.stop().unwrap();
-        let (first, last) = (&lines[0], &lines[lines.len() - 1]);
-        assert!(lines.iter().all(|line| line.outcome == first.outcome), "{to}: {lines:?}");
-        assert!(last.exchanges > first.exchanges + 50, "{to}: it did not go on: {lines:?}");
+        assert_went_on(stream, to);
     }
     // And it was the rules that were removed: a new connection finds no service.
     let new = connect(&stage.pod("client"), &[at(WEB, false, 80)], 1, &Manner::of(probe::Protocol::Tcp)).unwrap();
@@ -144,6 +194,13 @@ fn translated(stage: &Stage) -> Vec<(Place, SocketAddr)> {
         [(stage.pod("client"), at(WEB, v6, 80)), (stage.outside(), SocketAddr::new(node, WEB_NODE_PORT))]
     };
     [false, true].into_iter().flat_map(both).collect()
+}
+
+fn assert_went_on(stream: Stream, to: SocketAddr) {
+    let lines = stream.stop().unwrap();
+    let (first, last) = (&lines[0], &lines[lines.len() - 1]);
+    assert!(lines.iter().all(|line| line.outcome == first.outcome), "{to}: {lines:?}");
+    assert!(last.exchanges > first.exchanges + 50, "{to}: it did not go on: {lines:?}");
 }
 
 fn talking(from: &Place, to: SocketAddr) -> Stream {
