@@ -4,8 +4,8 @@
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_SUCCESS,
-        bpf_check_mtu_flags, bpf_redir_neigh,
+        __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
+        BPF_FIB_LKUP_RET_SUCCESS, bpf_check_mtu_flags, bpf_redir_neigh,
     },
     helpers::{bpf_check_mtu, bpf_fib_lookup, bpf_redirect_neigh},
 };
@@ -25,7 +25,7 @@ struct Lookup {
     protocol: u8,
     source_port: u16,
     destination_port: u16,
-    /// 0: the kernel does not compare lengths.
+    /// 0: the kernel does not compare lengths with the route's.
     length: u16,
     /// In: the device that the packet came by. Out: the device that it leaves by.
     device: u32,
@@ -125,8 +125,9 @@ fn route<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, to: &Flow
     // SAFETY: the parameters are laid out as the kernel wants them, and as long as they are said to be.
     let result = unsafe { bpf_fib_lookup(skb.cast(), (&raw mut lookup).cast(), size_of::<Lookup>() as i32, 0) };
     match result as u32 {
-        // A neighbour that nobody has asked for yet is asked for when the packet is sent.
-        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => {
+        // A neighbour that nobody has asked for yet is asked for when the packet is sent. One that is known has the
+        // kernel compare the packet with its device, in the end: whether it fits, the sender is told by us.
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {
             way.device = lookup.device;
             // The kernel says so where an IPv4 route leads over an IPv6 neighbour.
             way.hop = Hop { family: lookup.family as u32, address: lookup.destination };

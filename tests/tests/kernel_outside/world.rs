@@ -1,0 +1,173 @@
+//! Two nodes with a pod on each, an agent on the first, and a Service with a node port whose backends a test chooses.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
+
+use millrace_tests::{
+    address::{in_family, twin},
+    agent::Agent,
+    manifests::{Endpoint, LoadBalancer, Manifests, Port, Service},
+    netns::Netns,
+    network::{Network, NodeSpec},
+    place::{self, Place},
+};
+
+pub(crate) const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 5);
+pub(crate) const N1: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(crate) const NODE_PORT: u16 = 30080;
+/// For what comes at once; emulated machines run this too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Who may stand behind the node port of n1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// A pod of n1.
+    Here,
+    /// A pod of n2.
+    There,
+    /// A process of n1 itself, on the host's network.
+    Host,
+    /// A process of n2 itself.
+    OtherHost,
+}
+
+impl Backend {
+    pub(crate) const ALL: [Self; 4] = [Self::Here, Self::There, Self::Host, Self::OtherHost];
+
+    pub(crate) const fn node(self) -> &'static str {
+        match self {
+            Self::Here | Self::Host => "n1",
+            Self::There | Self::OtherHost => "n2",
+        }
+    }
+
+    pub(crate) const fn v4(self) -> Ipv4Addr {
+        match self {
+            Self::Here => Ipv4Addr::new(192, 168, 1, 11),
+            Self::There => Ipv4Addr::new(192, 168, 2, 21),
+            Self::Host => N1,
+            Self::OtherHost => Ipv4Addr::new(10, 0, 0, 2),
+        }
+    }
+}
+
+pub(crate) struct World {
+    // Order of the fields: the agent ends before its network does.
+    pub(crate) agent: Option<Agent>,
+    pub(crate) manifests: Manifests,
+    pub(crate) network: Network,
+}
+
+impl World {
+    pub(crate) fn create() -> Self {
+        let spec = |name, number| NodeSpec { name, zone: "a", number };
+        let mut network = Network::create(&[spec("n1", 1), spec("n2", 2)]).unwrap();
+        for (name, backend) in [("here", Backend::Here), ("there", Backend::There)] {
+            network.node_mut(backend.node()).unwrap().add_pod(name, backend.v4()).unwrap();
+        }
+        let routed = [CLUSTER_IP, VIP].map(|ip| [false, true].map(|v6| (in_family(ip, v6), in_family(N1, v6))));
+        let routes: Vec<_> = routed.as_flattened().iter().map(|(ip, n1)| format!("route add {ip} via {n1}")).collect();
+        network.router.ip(&routes).unwrap();
+        let manifests = Manifests::create().unwrap();
+        let mut world = Self { agent: None, manifests, network };
+        world.start();
+        world
+    }
+
+    /// Starts the agent; what the manifests say is in force when this returns.
+    pub(crate) fn start(&mut self) {
+        let n1 = self.network.node("n1").unwrap();
+        self.agent = Some(Agent::start(n1, &self.manifests, &[]).unwrap());
+    }
+
+    /// Writes the Service; in force when this returns.
+    pub(crate) fn serve(&mut self, service: &Service) {
+        self.manifests.apply("service.yaml", &service.objects()).unwrap();
+        self.agent.as_mut().unwrap().settle(&self.manifests).unwrap();
+    }
+
+    /// Where the backend's sockets are.
+    pub(crate) fn netns(&self, backend: Backend) -> &Netns {
+        let node = self.network.node(backend.node()).unwrap();
+        match backend {
+            Backend::Here => &node.pod("here").unwrap().netns,
+            Backend::There => &node.pod("there").unwrap().netns,
+            Backend::Host | Backend::OtherHost => &node.netns,
+        }
+    }
+
+    /// A process outside is in no node's cgroup.
+    pub(crate) fn outside(&self) -> Place {
+        Place { netns: self.network.outside.handle(), cgroup: place::root().unwrap() }
+    }
+
+    /// A client's UDP socket outside, connected to the node port.
+    pub(crate) fn client(&self, v6: bool) -> UdpSocket {
+        let socket = udp(&self.network.outside, SocketAddr::new(any(v6), 0));
+        self.network.outside.run(|| socket.connect(node_port(v6))).unwrap().unwrap();
+        socket
+    }
+}
+
+pub(crate) fn any(v6: bool) -> IpAddr {
+    if v6 { "::" } else { "0.0.0.0" }.parse().unwrap()
+}
+
+pub(crate) fn node_port(v6: bool) -> SocketAddr {
+    SocketAddr::new(in_family(N1, v6), NODE_PORT)
+}
+
+pub(crate) fn udp(netns: &Netns, at: SocketAddr) -> UdpSocket {
+    let socket = bind(netns, || UdpSocket::bind(at));
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// A socket of the namespace. The one that had the port before may live for a moment, in a child that another test of
+/// this process is about to turn into something else.
+pub(crate) fn bind<T: Send>(netns: &Netns, bind: impl Fn() -> io::Result<T> + Sync) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match netns.run(&bind).unwrap() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            result => return result.unwrap(),
+        }
+    }
+}
+
+/// A dual-stack load balancer over TCP and UDP: its node port, its VIP and its ClusterIP lead to `target` of `backends`.
+pub(crate) fn service(backends: &[Backend], target: u16) -> Service {
+    let port = |protocol: &str| Port {
+        name: protocol.to_lowercase(),
+        protocol: protocol.to_owned(),
+        port: 80,
+        target,
+        node_port: NODE_PORT,
+    };
+    let endpoint = |backend: &Backend| {
+        let node = backend.node();
+        [IpAddr::from(backend.v4()), twin(backend.v4()).into()].map(|address| Endpoint {
+            address,
+            node: node.to_owned(),
+            terminating: false,
+        })
+    };
+    Service {
+        name: "outside".into(),
+        cluster_ips: [false, true].map(|v6| in_family(CLUSTER_IP, v6)).into(),
+        ports: vec![port("TCP"), port("UDP")],
+        endpoints: backends.iter().flat_map(endpoint).collect(),
+        load_balancer: Some(LoadBalancer {
+            vips: [false, true].map(|v6| in_family(VIP, v6)).into(),
+            ..LoadBalancer::default()
+        }),
+        ..Service::default()
+    }
+}
