@@ -4,4 +4,5 @@
 
 mod datagrams;
 mod errors;
+mod load;
 mod world;
