@@ -10,36 +10,18 @@ use std::{
 };
 
 use millrace_tests::{
-    address::in_family,
-    client::{self, Load, Running, Stream},
+    client::{self, Load, Stream},
     manifests::{LoadBalancer, Service},
     probe::{Manner, Outcome, Protocol},
 };
 
-use crate::world::{Backend, CLUSTER_IP, N1, NODE_PORT, PATIENCE, VIP, World, node_port, service};
+use crate::world::{Backend, CLUSTER_IP, N1, NODE_PORT, PATIENCE, VIP, World, at, node_port, servers, service};
 
 const PORT: u16 = 8070;
 const OTHER_NODE_PORT: u16 = 30_090;
 
-fn name(backend: Backend) -> String {
-    format!("{backend:?}").to_lowercase()
-}
-
-/// Servers that go on answering whether they are endpoints or not.
-fn servers(world: &World, backends: &[Backend]) -> Vec<Running> {
-    let place = |backend: Backend| {
-        let node = world.network.node(backend.node()).unwrap();
-        if matches!(backend, Backend::Here | Backend::There) {
-            node.pod(&name(backend)).unwrap().place()
-        } else {
-            node.place()
-        }
-    };
-    backends.iter().map(|backend| client::serve(&place(*backend), &name(*backend), PORT).unwrap()).collect()
-}
-
-fn at(ip: Ipv4Addr, port: u16) -> [SocketAddr; 2] {
-    [false, true].map(|v6| SocketAddr::new(in_family(ip, v6), port))
+fn both(ip: Ipv4Addr, port: u16) -> [SocketAddr; 2] {
+    [false, true].map(|v6| at(ip, port, v6))
 }
 
 /// Every few milliseconds; an emulated machine would do nothing else.
@@ -79,9 +61,9 @@ fn unbroken(stream: Stream, what: &str) {
 #[test]
 fn clients_outside_notice_nothing_of_an_agent_that_is_killed_and_comes_back() {
     let mut world = World::create();
-    let _servers = servers(&world, &Backend::ALL);
+    let _servers = servers(&world, &Backend::ALL, PORT);
     world.serve(&service(&Backend::ALL, PORT));
-    let to = [at(N1, NODE_PORT), at(VIP, 80), at(CLUSTER_IP, 80)].concat();
+    let to = [both(N1, NODE_PORT), both(VIP, 80), both(CLUSTER_IP, 80)].concat();
     let loads = loads(&world, &to);
     // Each is served by another backend, as a rule.
     let streams: Vec<_> = to.iter().map(|to| long(&world, *to)).collect();
@@ -108,13 +90,13 @@ fn clients_outside_notice_nothing_of_an_agent_that_is_killed_and_comes_back() {
 #[test]
 fn a_service_that_becomes_another_breaks_only_what_it_means_to() {
     let mut world = World::create();
-    let _servers = servers(&world, &[Backend::Here, Backend::There]);
+    let _servers = servers(&world, &[Backend::Here, Backend::There], PORT);
     let cluster = service(&[Backend::Here, Backend::There], PORT);
     world.serve(&cluster);
-    let to = [at(N1, NODE_PORT), at(CLUSTER_IP, 80)].concat();
+    let to = [both(N1, NODE_PORT), both(CLUSTER_IP, 80)].concat();
     let unchanged = loads(&world, &to);
     let mut streams: Vec<_> = (0..6).map(|i| long(&world, to[i % 2])).collect();
-    streams.push(long(&world, at(VIP, 80)[0]));
+    streams.push(long(&world, both(VIP, 80)[0]));
 
     // Another policy and back, no load balancer and back, affinity and back.
     let local = Service { external_local: true, ..cluster.clone() };
@@ -124,13 +106,13 @@ fn a_service_that_becomes_another_breaks_only_what_it_means_to() {
         world.serve(other);
         thread::sleep(Duration::from_millis(50));
     }
-    let gone = at(VIP, 80);
+    let gone = both(VIP, 80);
     let attempts = client::connect(&world.outside(), &gone, 2, &Manner::of(Protocol::Tcp)).unwrap();
     assert!(attempts.iter().all(|attempt| attempt.outcome.server().is_none()), "{attempts:?}");
     nothing_lost(unchanged, &to);
 
     // Another node port: the old one is nobody's, the ClusterIP goes on.
-    let cluster_ip = at(CLUSTER_IP, 80);
+    let cluster_ip = both(CLUSTER_IP, 80);
     let unchanged = loads(&world, &cluster_ip);
     let mut moved = cluster;
     moved.load_balancer = Some(LoadBalancer { vips: gone.map(|vip| vip.ip()).into(), ..LoadBalancer::default() });
@@ -142,7 +124,7 @@ fn a_service_that_becomes_another_breaks_only_what_it_means_to() {
         let ask = |to: &[SocketAddr]| client::connect(&world.outside(), to, 4, &manner(protocol)).unwrap();
         let old = ask(&[node_port(false), node_port(true)]);
         assert!(old.iter().all(|attempt| attempt.outcome == Outcome::Refused), "{protocol:?}: {old:?}");
-        let new = ask(&at(N1, OTHER_NODE_PORT));
+        let new = ask(&both(N1, OTHER_NODE_PORT));
         assert!(new.iter().all(|attempt| attempt.outcome.server().is_some()), "{protocol:?}: {new:?}");
     }
     thread::sleep(Duration::from_millis(300));

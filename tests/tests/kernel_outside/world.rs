@@ -10,6 +10,7 @@ use std::{
 use millrace_tests::{
     address::{in_family, twin},
     agent::Agent,
+    client::{self, Running},
     manifests::{Endpoint, LoadBalancer, Manifests, Port, Service},
     netns::Netns,
     network::{Network, NodeSpec},
@@ -126,6 +127,26 @@ pub(crate) fn udp(netns: &Netns, at: SocketAddr) -> UdpSocket {
     let socket = bind(netns, || UdpSocket::bind(at));
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
+}
+
+pub(crate) fn name(backend: Backend) -> String {
+    format!("{backend:?}").to_lowercase()
+}
+
+pub(crate) fn at(ip: Ipv4Addr, port: u16, v6: bool) -> SocketAddr {
+    SocketAddr::new(in_family(ip, v6), port)
+}
+
+/// Servers by the backends' names, that go on answering whether they are endpoints or not.
+pub(crate) fn servers(world: &World, backends: &[Backend], port: u16) -> Vec<Running> {
+    let place = |backend: Backend| {
+        let node = world.network.node(backend.node()).unwrap();
+        match backend {
+            Backend::Here | Backend::There => node.pod(&name(backend)).unwrap().place(),
+            Backend::Host | Backend::OtherHost => node.place(),
+        }
+    };
+    backends.iter().map(|backend| client::serve(&place(*backend), &name(*backend), port).unwrap()).collect()
 }
 
 /// A socket of the namespace. The one that had the port before may live for a moment, in a child that another test of
