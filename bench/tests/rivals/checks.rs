@@ -29,7 +29,7 @@ pub(crate) fn answers(
     count: usize,
     protocol: probe::Protocol,
 ) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
-    let attempts = connect(from, &[to], count, &Manner::of(protocol)).unwrap();
+    let attempts = connect(from, &[to], count, &patiently(protocol)).unwrap();
     let answered = attempts.into_iter().map(|attempt| match attempt.outcome {
         Outcome::Answered { greeting, peer } => {
             assert_eq!(peer, to, "the reply to {to} was not translated back");
@@ -44,18 +44,21 @@ fn once(from: &Place, to: SocketAddr) -> Attempt {
     connect(from, &[to], 1, &Manner::of(probe::Protocol::Tcp)).unwrap().remove(0)
 }
 
-/// Refused by ICMP, as kube-proxy refuses. A datagram's sender learns of it at once. TCP only when it sends its SYN
-/// again after a second: the answer to the first comes while `connect` still holds the socket, since all is one machine.
-pub(crate) fn assert_refused(from: &Place, to: SocketAddr) {
-    assert_refused_within(from, to, probe::Protocol::Udp, 500.0);
-    assert_refused_within(from, to, probe::Protocol::Tcp, 1500.0);
+/// Waits longer than any answer takes on a machine that is busy, or emulated.
+fn patiently(protocol: probe::Protocol) -> Manner {
+    Manner { timeout: 20_000, ..Manner::of(protocol) }
 }
 
-fn assert_refused_within(from: &Place, to: SocketAddr, protocol: probe::Protocol, milliseconds: f64) {
-    let manner = Manner { timeout: 3000, ..Manner::of(protocol) };
-    let attempt = connect(from, &[to], 1, &manner).unwrap().remove(0);
+/// Refused by ICMP, as kube-proxy refuses, and not merely unanswered. TCP learns of it when it sends its SYN again after a
+/// second: the answer to the first comes while `connect` still holds the socket, since all is one machine.
+pub(crate) fn assert_refused(from: &Place, to: SocketAddr) {
+    assert_refused_over(from, to, probe::Protocol::Udp);
+    assert_refused_over(from, to, probe::Protocol::Tcp);
+}
+
+fn assert_refused_over(from: &Place, to: SocketAddr, protocol: probe::Protocol) {
+    let attempt = connect(from, &[to], 1, &patiently(protocol)).unwrap().remove(0);
     assert_eq!(attempt.outcome, Outcome::Refused, "{protocol:?} to {to}");
-    assert!(attempt.milliseconds < milliseconds, "{attempt:?}");
 }
 
 pub(crate) fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
@@ -93,7 +96,7 @@ fn behaves_as_kube_proxy_does(rival: &mut dyn Rival, stage: &Stage) {
             assert_refused(from, at(IDLE, v6, 80));
         }
         // (The node's own datagrams fail with EPERM: its output chain refuses them.)
-        assert_refused_within(&on_node, at(IDLE, v6, 80), probe::Protocol::Tcp, 1500.0);
+        assert_refused_over(&on_node, at(IDLE, v6, 80), probe::Protocol::Tcp);
         assert_refused(&outside, SocketAddr::new(node, IDLE_NODE_PORT));
     }
 }
