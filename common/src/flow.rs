@@ -98,6 +98,22 @@ pub mod state {
     /// The client is no pod of this node: answers are translated where they reach the node (at the backend's veth, or
     /// at an uplink), not at the client's veth.
     pub const NODE: u32 = 1 << 5;
+    /// The bits above: how far WITHDRAWALS had counted when the flow's frontend was last seen to be its service's.
+    const COUNT_SHIFT: u32 = 8;
+
+    /// True unless a frontend was withdrawn since the entry was stamped.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_stamped(state: u32, withdrawals: u64) -> bool {
+        state >> COUNT_SHIFT == withdrawals as u32 & (u32::MAX >> COUNT_SHIFT)
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn stamped(state: u32, withdrawals: u64) -> u32 {
+        state & ((1 << COUNT_SHIFT) - 1) | (withdrawals as u32) << COUNT_SHIFT
+    }
+
     /// What both entries of a flow say alike.
     pub const OF_BOTH: u32 = HAIRPIN | NODE;
 
@@ -213,6 +229,18 @@ mod tests {
                 assert!(!expired(1000 + limit, protocol, mine, Some(other)), "{name}");
                 assert!(expired(1001 + limit, protocol, mine, Some(other)), "{name}");
             }
+        }
+    }
+
+    /// The stamp takes no bit from what else is known of a flow, and the count may pass what the stamp holds.
+    #[test]
+    fn a_stamp_holds_until_the_next_withdrawal() {
+        for count in [0, 1, (1 << 24) - 1, 1 << 24, u64::MAX] {
+            let state = state::stamped(state::SEEN | state::NODE | state::LATER, count);
+            assert!(state::is_stamped(state, count));
+            assert!(!state::is_stamped(state, count.wrapping_add(1)));
+            assert_eq!(state & 0xff, state::SEEN | state::NODE | state::LATER);
+            assert_eq!(state::stamped(state, 7), state::stamped(state & 0xff, 7));
         }
     }
 

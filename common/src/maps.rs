@@ -119,5 +119,6 @@ pub const ALL: &[MapSpec] = &[
     spec::<u32, Scratch<Addr4>>("SCRATCH_V4", MapKind::PerCpuArray, 1, 0),
     spec::<u32, Scratch<Addr6>>("SCRATCH_V6", MapKind::PerCpuArray, 1, 0),
     spec::<u32, Bucket>("ANSWERS", MapKind::PerCpuArray, 1, 0),
+    spec::<u32, u64>("WITHDRAWALS", MapKind::Array, 1, MMAPABLE),
     spec::<u32, u64>("STATS", MapKind::PerCpuArray, STATS_ENTRIES, 0),
 ];

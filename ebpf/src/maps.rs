@@ -74,6 +74,9 @@ pub(crate) static SCRATCH_V4: PerCpuArray<Scratch<Addr4>> = PerCpuArray::with_ma
 pub(crate) static SCRATCH_V6: PerCpuArray<Scratch<Addr6>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static ANSWERS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
+/// How many UDP frontends were deleted so far.
+#[map]
+pub(crate) static WITHDRAWALS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STATS_ENTRIES, 0);
 

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     diff::{Op, SlotValue, Word},
     lb::{Family, Frontend},
+    model::Protocol,
 };
 
 /// Both families' maps of one kind of thing.
@@ -40,6 +41,7 @@ pub struct KernelTables {
     names: SharedArray<ServiceName>,
     slots: Dual<SharedArray<Slot<Addr4>>, SharedArray<Slot<Addr6>>>,
     backends: SharedArray<u64>,
+    withdrawals: SharedArray<u64>,
     grace: Grace,
 }
 
@@ -49,6 +51,13 @@ impl KernelTables {
     /// # Errors
     /// Names the map that is missing or of another shape.
     pub fn open(pins: &Pins, grace: Grace) -> Result<Self, SetupError> {
+        let withdrawals = array(pins, "WITHDRAWALS")?;
+        // An earlier agent may have been killed between a delete and its count.
+        count(&withdrawals).map_err(|source| SetupError::Path {
+            path: pins.map("WITHDRAWALS"),
+            operation: "counting",
+            source,
+        })?;
         Ok(Self {
             frontends: Dual { v4: hash(pins, "FRONTENDS_V4")?, v6: hash(pins, "FRONTENDS_V6")? },
             cidrs: Dual { v4: trie(pins, "SERVICE_CIDRS_V4")?, v6: trie(pins, "SERVICE_CIDRS_V6")? },
@@ -57,6 +66,7 @@ impl KernelTables {
             names: array(pins, "NAMES")?,
             slots: Dual { v4: array(pins, "SLOTS_V4")?, v6: array(pins, "SLOTS_V6")? },
             backends: array(pins, "BACKENDS")?,
+            withdrawals,
             grace,
         })
     }
@@ -91,6 +101,15 @@ impl KernelTables {
     fn insert_frontend(&mut self, frontend: Frontend, kind: FrontendKind, index: u32) -> io::Result<()> {
         let value = FrontendValue::new(index, kind);
         self.insert(frontend.address, frontend.port, frontend.protocol.number(), value)
+    }
+
+    /// Connections through the frontend go on until they end; datagrams are told, by the count, to look it up again.
+    fn withdraw(&mut self, frontend: Frontend) -> io::Result<()> {
+        self.delete(frontend.address, frontend.port, frontend.protocol.number())?;
+        match frontend.protocol {
+            Protocol::Udp => count(&self.withdrawals),
+            Protocol::Tcp | Protocol::Sctp => Ok(()),
+        }
     }
 
     fn insert_cidr(&mut self, cidr: IpNet) -> io::Result<()> {
@@ -133,7 +152,7 @@ impl KernelTables {
             Op::StoreWord { index, word, value } => self.services.store_word(*index, offset(*word), *value),
             Op::Grace => self.grace.wait(),
             Op::InsertFrontend { frontend, kind, index } => self.insert_frontend(*frontend, *kind, *index),
-            Op::DeleteFrontend { frontend } => self.delete(frontend.address, frontend.port, frontend.protocol.number()),
+            Op::DeleteFrontend { frontend } => self.withdraw(*frontend),
             Op::InsertOwned { address } => self.insert(*address, 0, 0, FrontendValue::OWNED),
             Op::DeleteOwned { address } => self.delete(*address, 0, 0),
             Op::InsertRange { index, range } => self.insert_range(*index, *range),
@@ -206,6 +225,10 @@ where
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) && map.get(&key, 0).ok() == Some(value) => Ok(()),
         result => result,
     }
+}
+
+fn count(withdrawals: &SharedArray<u64>) -> io::Result<()> {
+    withdrawals.store_word(0, 0, withdrawals.read(0)?.wrapping_add(1))
 }
 
 fn absent_is_fine(result: Result<(), aya::maps::MapError>) -> io::Result<()> {

@@ -16,7 +16,7 @@ use super::{
     flow, fragment,
     hook::{Client, Hook},
     network::Network,
-    reverse,
+    reverse, withdrawn,
 };
 use crate::{
     choose::{Found, Service, backend_alive, find_frontend},
@@ -66,7 +66,7 @@ fn from_client<F: Network, H: Hook>(
 ) -> Decision {
     if let Some(entry) = F::ct().get_ptr_mut(&packet.tuple)
         && flow::read(entry, select::tag(&packet.tuple), to)
-        && goes_on(packet, to)
+        && goes_on::<F>(packet, entry, to)
     {
         flow::touch(entry, to, packet);
         count(Verdict::PacketForwarded);
@@ -82,12 +82,16 @@ fn from_client<F: Network, H: Hook>(
     unknown::<F, H>(packet, to, device)
 }
 
-/// A datagram goes where its flow went while that backend serves. A connection goes on until it ends; a SYN may be the
-/// beginning of another one.
+/// A datagram goes where its flow went while that backend serves, behind that frontend. A connection goes on until it
+/// ends; a SYN may be the beginning of another one.
 #[inline(always)]
-fn goes_on<A>(packet: &Packet<A>, known: &Flow<A>) -> bool {
+fn goes_on<F: Network>(
+    packet: &Packet<F::Address>,
+    entry: *mut Flow<F::Address>,
+    known: &mut Flow<F::Address>,
+) -> bool {
     if packet.tuple.protocol == protocol::UDP {
-        backend_alive(known.backend, known.epoch)
+        backend_alive(known.backend, known.epoch) && withdrawn::leaves::<F>(packet, entry, known)
     } else {
         !tcp::opens(packet.kind)
     }

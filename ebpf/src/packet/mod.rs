@@ -19,6 +19,7 @@ mod sweep;
 mod turn;
 mod v4;
 mod v6;
+mod withdrawn;
 
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC},

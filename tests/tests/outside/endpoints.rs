@@ -1,6 +1,6 @@
 //! Endpoints that come and go, as flows of a client outside see them.
 
-use std::{thread, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use millrace_tests::{
     client::{self, Stream},
@@ -58,6 +58,42 @@ fn flows_of_a_client_outside_follow_the_endpoints() {
         }
         let new = client::connect(&world.outside(), &[node_port(false), node_port(true)], 2, &manner(Protocol::Tcp));
         assert!(new.as_ref().unwrap().iter().all(|attempt| attempt.outcome.server().is_some()), "{new:?}");
+    }
+}
+
+/// A node port and a VIP that the Service gives up take their datagrams along, of the same sockets and at once; the
+/// ClusterIP's stay with their backends.
+#[test]
+fn datagrams_leave_a_frontend_that_is_withdrawn_and_no_other() {
+    let mut world = World::create();
+    let backends = [Backend::Here, Backend::There];
+    let _servers = servers(&world, &backends, PORT);
+    let whole = service(&backends, PORT);
+    world.serve(&whole);
+    let manner = Manner { timeout: 300, every: 10, ..Manner::of(Protocol::Udp) };
+    let stream = |to: SocketAddr| {
+        let mut stream = Stream::start(&world.outside(), to, &manner).unwrap();
+        stream.wait_for(PATIENCE, |outcome| outcome.server().is_some()).unwrap();
+        stream
+    };
+    let mut given_up = [node_port(false), node_port(true), at(VIP, 80, false), at(VIP, 80, true)].map(stream);
+    let kept = [at(CLUSTER_IP, 80, false), at(CLUSTER_IP, 80, true)].map(stream);
+    let mut less = Service { load_balancer: None, ..whole };
+    less.ports.iter_mut().for_each(|port| port.node_port += 1);
+    world.serve(&less);
+    for stream in &mut given_up {
+        stream.wait_for(PATIENCE, |outcome| outcome.server().is_none()).unwrap();
+    }
+    for stream in given_up {
+        let lines = stream.stop().unwrap();
+        let back =
+            lines.iter().skip_while(|line| line.outcome.server().is_some()).any(|l| l.outcome.server().is_some());
+        assert!(!back, "{lines:?}");
+    }
+    for stream in kept {
+        let lines = stream.stop().unwrap();
+        let first = lines[0].outcome.server();
+        assert!(first.is_some() && lines.iter().all(|line| line.outcome.server() == first), "{lines:?}");
     }
 }
 
