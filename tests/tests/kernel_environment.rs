@@ -2,7 +2,7 @@
 //! agent leaves behind: all of it until `cleanup`, then nothing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::fs;
+use std::{fs, io::Read as _};
 
 use aya::maps::Array;
 use millrace_tests::{
@@ -201,6 +201,35 @@ fn cleanup_leaves_no_trace_and_the_next_start_begins_anew() {
             .filter(|name| !name.ends_with(".debug"))
             .collect();
         assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+/// Ports that services use are kept from the node's own connections, besides those that others reserved, which stay when
+/// the agent is given other ones and when it is removed.
+#[test]
+fn ports_of_services_are_reserved_until_the_cleanup() {
+    const LIST: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    // All in one read: the kernel answers no second one.
+    let list = || {
+        let mut text = [0; 4096];
+        let length = fs::File::open(LIST).unwrap().read(&mut text).unwrap();
+        str::from_utf8(&text[..length]).unwrap().trim().to_owned()
+    };
+    let reserved = || node.netns.run(list).unwrap();
+    let bpffs = node.bpffs.path.display().to_string();
+    for (others, one, another) in [
+        ("", "1024-32767", "20000-20999,30000-32767"),
+        ("2000,40000", "1024-32767,40000", "2000,20000-20999,30000-32767,40000"),
+    ] {
+        node.netns.run(|| fs::write(LIST, format!("{others}\n")).unwrap()).unwrap();
+        for (ports, list) in [("1024-29999", one), ("20000-20999", another)] {
+            Agent::start(node, &manifests, &["--snat-ports", ports]).unwrap().kill().unwrap();
+            assert_eq!(reserved(), list, "--snat-ports {ports}");
+        }
+        assert!(run_to_end(&node.place(), &["cleanup", "--bpffs", &bpffs], false).unwrap().status.success());
+        assert_eq!(reserved(), others, "after the cleanup");
     }
 }
 

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 pub use self::config::Config;
 pub use self::pipeline::{Pipeline, Round};
 use crate::{
-    datapath::{self, Attacher, Constants, KernelTables},
+    datapath::{self, Attacher, Constants, KernelTables, SnatPorts, reserved_ports},
     diff::Planner,
     health::Health,
     metrics::Metrics,
@@ -63,6 +63,8 @@ async fn work(config: &Config) -> Result<()> {
     let origin = Origin::open(config).await?;
     let _lock = config.pins.open()?;
     datapath::cgroup::check_alone(&cgroup, &config.pins)?;
+    let SnatPorts { first, last } = config.snat_ports;
+    reserved_ports::reserve(&config.pins, &[first..=last, reserved_ports::NODE_PORTS])?;
     // A second agent has been told of the first by now, not of its port.
     let listeners = serve::Listeners::bind(config.health_addr, config.metrics_addr).await?;
     let mut loaded = datapath::load(&config.pins, &config.limits, &constants(config)?)?;

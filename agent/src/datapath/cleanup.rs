@@ -5,6 +5,7 @@ use std::fs;
 use super::{
     Attacher, Pins, SetupError, TcMode,
     pins::{at, entries, remove_dir},
+    reserved_ports,
 };
 
 /// Detaches and unpins everything of `pins`. What is already gone is no error; one failure does not keep the rest from
@@ -23,6 +24,7 @@ pub fn cleanup(pins: &Pins) -> Result<Vec<String>, SetupError> {
     // The programs first: without maps there would be nothing to tell them what to leave alone.
     failures.extend(remove_dir(&pins.links()).err());
     failures.extend(Attacher::new(pins.clone(), TcMode::Clsact).remove_all_filters().err());
+    failures.extend(reserved_ports::release_all(pins).err());
     for directory in [pins.next(), pins.maps()] {
         failures.extend(remove_dir(&directory).err());
     }

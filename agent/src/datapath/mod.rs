@@ -19,6 +19,7 @@ mod object;
 mod pins;
 mod probe;
 mod qdisc;
+pub mod reserved_ports;
 mod resize;
 mod sizes;
 mod snapshot;

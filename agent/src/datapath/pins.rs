@@ -6,6 +6,7 @@
 //! next/NAME            while maps change their size: becomes `maps` in one exchange
 //! links/NAME           the socket hooks and, where the kernel has TCX, the devices' programs
 //! clsact/NETNS/INDEX   empty directories: devices with filters of clsact, by network namespace
+//! reserved/NETNS/PORTS empty directories: ports that the node's own connections are not given
 //! ```
 
 use std::{
