@@ -44,6 +44,20 @@ pub(crate) fn variants(case: &Case) -> Vec<Variant> {
     families.iter().flat_map(|v6| protocols.iter().map(|protocol| Variant { protocol: *protocol, v6: *v6 })).collect()
 }
 
+/// `TCP, UDP; IPv4, IPv6`
+pub(crate) fn said(variants: &[Variant]) -> String {
+    let protocols = [(Protocol::Tcp, "TCP"), (Protocol::Udp, "UDP")];
+    let protocols = protocols.iter().filter(|(protocol, _)| variants.iter().any(|v| v.protocol == *protocol));
+    let families = [(false, "IPv4"), (true, "IPv6")];
+    let families = families.iter().filter(|(v6, _)| variants.iter().any(|v| v.v6 == *v6));
+    let joined = |names: Vec<&str>| names.join(", ");
+    format!(
+        "{}; {}",
+        joined(protocols.map(|(_, name)| *name).collect()),
+        joined(families.map(|(_, name)| *name).collect())
+    )
+}
+
 /// Runs the row. One message for each variant that failed.
 pub(crate) fn run(scene: &mut Scene, case: &Case) -> Result<Vec<String>> {
     scene.apply(case, false)?;

@@ -1,12 +1,9 @@
-//! The tables of `conformance/packet-flow.yaml`, parsed strictly: a word that this runner does not know is an error,
+//! Tables of packet flow, as `conformance/packet-flow.yaml` is one, parsed strictly: a word that this runner does not know is an error,
 //! never a row that is run by half.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -164,25 +161,9 @@ pub(crate) enum Source {
     Any,
 }
 
-/// All cases of the tables in `directory` that speak of packet flow, in the order of the files' names.
-pub(crate) fn read(directory: &Path) -> Result<Vec<Case>> {
-    let entries = fs::read_dir(directory).with_context(|| format!("no tables in {}", directory.display()))?;
-    let mut files: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    files.sort();
-    let mut cases = Vec::new();
-    for file in files.iter().filter(|file| is_packet_flow(file)) {
-        let text = fs::read_to_string(file)?;
-        let table: Table = serde_saphyr::from_str(&text).with_context(|| file.display().to_string())?;
-        cases.extend(table.cases);
-    }
-    if cases.is_empty() {
-        bail!("no packet-flow*.yaml with cases in {}", directory.display());
-    }
-    Ok(cases)
-}
-
-/// The selection of endpoints has tables of its own, run by the agent's tests.
-fn is_packet_flow(file: &Path) -> bool {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with("packet-flow") && (name.ends_with(".yaml") || name.ends_with(".yml"))
+/// All cases of a table.
+pub(crate) fn read(file: &Path) -> Result<Vec<Case>> {
+    let table: Table =
+        serde_saphyr::from_str(&fs::read_to_string(file)?).with_context(|| file.display().to_string())?;
+    Ok(table.cases)
 }

@@ -1,19 +1,14 @@
-//! Runs the tables of endpoint selection that every conforming service proxy must agree with.
-//!
-//! `MILLRACE_CONFORMANCE=DIR cargo test -p millrace-agent --test conformance` runs those of another directory. Every
-//! `*.yaml` there whose cases have `endpoints` and `expect.cluster` is run; a directory without such a file fails.
-
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at what it did not expect")]
+//! Which endpoints a node chooses: the tables of endpoint selection, against the decision itself.
 
 use std::{
     collections::BTreeSet,
-    fmt::Write as _,
     fs,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
+use anyhow::{Context, Result};
 use millrace_agent::{
     lb::{Candidate, Categories, NodeInfo, Policies, categorize},
     model::{Endpoint, Topology},
@@ -83,43 +78,16 @@ struct Expect {
     any: bool,
 }
 
-#[test]
-fn every_node_chooses_the_endpoints_that_the_tables_say() {
-    let directory = std::env::var_os("MILLRACE_CONFORMANCE")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/conformance"), PathBuf::from);
-    let (mut cases, mut failures) = (0, String::new());
-    for path in tables(&directory) {
-        let table: Table = serde_saphyr::from_str(&fs::read_to_string(&path).unwrap())
-            .unwrap_or_else(|error| panic!("{}: not a table of endpoint selection: {error}", path.display()));
-        for case in table.cases {
-            cases += 1;
-            let chosen = choose(&case);
-            if chosen != case.expect {
-                writeln!(failures, "{}: \"{}\"", path.display(), case.name).unwrap();
-                writeln!(failures, "  expected {:?}\n  chosen   {chosen:?}", case.expect).unwrap();
-            }
-        }
-    }
-    assert!(cases > 0, "{} has no table of endpoint selection: nothing was tested", directory.display());
-    assert!(failures.is_empty(), "the node chooses other endpoints than these cases say:\n{failures}");
-    println!("{cases} cases of {}", directory.display());
-}
-
-/// The files of the directory that have the form of a table of endpoint selection; it may hold others too.
-fn tables(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-    paths.sort();
-    paths.retain(|path| {
-        let text = fs::read_to_string(path).unwrap();
-        let document: serde_json::Value = serde_saphyr::from_str(&text)
-            .unwrap_or_else(|error| panic!("{}: not a YAML document: {error}", path.display()));
-        document["cases"].as_array().is_some_and(|cases| {
-            cases.iter().any(|case| case["endpoints"].is_array() && case["expect"].get("cluster").is_some())
-        })
+/// Each case of a table by name, and what was chosen where that is not what it says.
+pub(crate) fn run(table: &Path) -> Result<Vec<(String, Option<String>)>> {
+    let text = fs::read_to_string(table)?;
+    let Table { cases } = serde_saphyr::from_str(&text).with_context(|| table.display().to_string())?;
+    let judged = cases.into_iter().map(|case| {
+        let chosen = choose(&case);
+        let problem = (chosen != case.expect).then(|| format!("expected {:?}, chosen {chosen:?}", case.expect));
+        (case.name, problem)
     });
-    paths
+    Ok(judged.collect())
 }
 
 fn choose(case: &Case) -> Expect {
