@@ -47,6 +47,12 @@ pub struct Metrics {
     pub last_sync: Gauge<f64, AtomicU64>,
     pub used: Family<MapLabel, Gauge>,
     pub capacity: Family<MapLabel, Gauge>,
+    /// The longest run of slots that a service could be given: far below what is free, the slots are fragmented.
+    pub longest_free: Family<MapLabel, Gauge>,
+    /// Flows that hold a port of the node's address, from which their clients outside are sent on.
+    pub snat_flows: Family<MapLabel, Gauge>,
+    /// Ports that the flows to one backend have between them.
+    pub snat_ports: Gauge,
     /// Map operations that the kernel refused.
     pub failed_operations: Counter,
     /// Service ports that wait for room or for a map operation to succeed.
@@ -71,6 +77,9 @@ impl Metrics {
             last_sync: Gauge::default(),
             used: Family::default(),
             capacity: Family::default(),
+            longest_free: Family::default(),
+            snat_flows: Family::default(),
+            snat_ports: Gauge::default(),
             failed_operations: Counter::default(),
             waiting_ports: Gauge::default(),
             conflicts: Gauge::default(),
@@ -90,6 +99,21 @@ impl Metrics {
         );
         r.register("millrace_map_used", "Entries in use", self.used.clone());
         r.register("millrace_map_capacity", "Entries that the map has room for", self.capacity.clone());
+        r.register(
+            "millrace_map_longest_free",
+            "The longest run of slots that a service could be given",
+            self.longest_free.clone(),
+        );
+        r.register(
+            "millrace_snat_flows",
+            "Flows from outside that hold a port of the node's address",
+            self.snat_flows.clone(),
+        );
+        r.register(
+            "millrace_snat_ports_per_backend",
+            "Ports that the flows from outside to one backend share; without one a flow is refused (drop_no_port)",
+            self.snat_ports.clone(),
+        );
         r.register(
             "millrace_failed_operations",
             "Map operations that the kernel refused; they are tried again",

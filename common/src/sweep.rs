@@ -14,6 +14,8 @@ pub struct FamilyReport {
     pub kept: u32,
     /// Entries that were deleted.
     pub expired: u32,
+    /// Flows that stay and hold a port of the node's address, from which their clients outside are sent on.
+    pub hidden: u32,
 }
 
 /// Both families.
@@ -34,13 +36,14 @@ impl Report {
     #[must_use]
     pub fn from_frame(frame: &[u8]) -> Option<Self> {
         let (words, _) = frame.get(REPORT_AT..)?.as_chunks::<4>();
-        let [a, b, c, d] = *words.first_chunk::<4>()?;
-        let word = u32::from_ne_bytes;
-        Some(Self {
-            v4: FamilyReport { kept: word(a), expired: word(b) },
-            v6: FamilyReport { kept: word(c), expired: word(d) },
-        })
+        let family = |[kept, expired, hidden]: [[u8; 4]; 3]| FamilyReport {
+            kept: u32::from_ne_bytes(kept),
+            expired: u32::from_ne_bytes(expired),
+            hidden: u32::from_ne_bytes(hidden),
+        };
+        let (v4, rest) = words.split_first_chunk::<3>()?;
+        Some(Self { v4: family(*v4), v6: family(*rest.first_chunk::<3>()?) })
     }
 }
 
-const _: () = assert!(size_of::<Report>() == 16);
+const _: () = assert!(size_of::<Report>() == 24);

@@ -195,7 +195,11 @@ impl Loop {
         for (traffic_policy, count) in [("internal", internal), ("external", external)] {
             self.metrics.no_local_endpoints.get_or_create(&PolicyLabel { traffic_policy }).set(count as i64);
         }
-        for (map, used, capacity) in usage(&self.pipeline.planner().usage()) {
+        let usage = self.pipeline.planner().usage();
+        for (map, slots) in ["SLOTS_V4", "SLOTS_V6"].into_iter().zip(&usage.slots) {
+            self.metrics.longest_free.get_or_create(&MapLabel { map }).set(slots.longest.into());
+        }
+        for (map, used, capacity) in occupied(&usage) {
             self.metrics.used.get_or_create(&MapLabel { map }).set(used.into());
             self.metrics.capacity.get_or_create(&MapLabel { map }).set(capacity.into());
         }
@@ -209,7 +213,7 @@ fn trim() {
 }
 
 /// Map, entries in use, entries that there are.
-fn usage(usage: &Usage) -> [(&'static str, u32, u32); 6] {
+fn occupied(usage: &Usage) -> [(&'static str, u32, u32); 6] {
     let sizes = &usage.sizes;
     [
         ("SERVICES", usage.services, sizes.services),

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use crate::{
     datapath::{
-        Attacher, Limits, Loaded,
+        Attacher, Limits, Loaded, SnatPorts,
         devices::{DeviceEvent, Role},
         sweep,
     },
@@ -130,7 +130,8 @@ pub(super) struct Flows {
 }
 
 impl Flows {
-    pub(super) fn new(limits: &Limits, metrics: Metrics) -> Self {
+    pub(super) fn new(limits: &Limits, ports: SnatPorts, metrics: Metrics) -> Self {
+        metrics.snat_ports.set(i64::from(ports.last) - i64::from(ports.first) + 1);
         Self { metrics, capacity: limits.flows.max(1).next_power_of_two(), crowded: [false; 2] }
     }
 
@@ -140,6 +141,7 @@ impl Flows {
             let label = MapLabel { map };
             self.metrics.used.get_or_create(&label).set(report.kept.into());
             self.metrics.capacity.get_or_create(&label).set(self.capacity.into());
+            self.metrics.snat_flows.get_or_create(&label).set(report.hidden.into());
             let full = u64::from(report.kept) * 10 >= u64::from(self.capacity) * 9;
             if full && !*crowded {
                 warn!(

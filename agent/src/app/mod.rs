@@ -80,7 +80,8 @@ async fn work(config: &Config) -> Result<()> {
     }
     let (told, addresses_changed) = mpsc::channel(64);
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
-    let attaching = tokio::spawn(devices.follow(told, devices::Flows::new(&config.limits, metrics.clone())));
+    let attaching =
+        tokio::spawn(devices.follow(told, devices::Flows::new(&config.limits, config.snat_ports, metrics.clone())));
 
     let grace = datapath::grace::start().context("the kernel offers no grace period")?;
     let tables = KernelTables::open(&config.pins, grace)?;

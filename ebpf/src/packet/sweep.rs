@@ -1,7 +1,7 @@
 //! Flows that are over, or idle for too long, are forgotten: looked at and deleted here, in the kernel, so that no
 //! packet can come in between.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr::read_volatile};
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_for_each_map_elem};
 use millrace_common::{
@@ -58,6 +58,7 @@ extern "C" fn entry<F: Network>(
     // Most flows are busy, and are done with here.
     if !common::idle(walk.now, mine.1, common::timeout::SHORTEST) {
         walk.report.kept += 1;
+        walk.report.hidden += is_hidden::<F>(key, value, mine.0) as u32;
         return 0;
     }
     let mut known = Flow::default();
@@ -69,7 +70,10 @@ extern "C" fn entry<F: Network>(
     // Where both entries of a flow share a bucket, the walk may still come by the one that was deleted with its fellow:
     // only what is there counts.
     if !common::expired(walk.now, key.protocol, mine, other) {
-        walk.report.kept += F::ct().get_ptr(key).is_some() as u32;
+        if F::ct().get_ptr(key).is_some() {
+            walk.report.kept += 1;
+            walk.report.hidden += is_hidden::<F>(key, value, mine.0) as u32;
+        }
         return 0;
     }
     // The other entry goes with it.
@@ -78,6 +82,18 @@ extern "C" fn entry<F: Network>(
         walk.report.expired += F::ct().remove(&opposite).is_ok() as u32;
     }
     0
+}
+
+/// Answers that come to the node's address, and go on to a client that has another one.
+#[inline(always)]
+fn is_hidden<F: Network>(key: &Tuple<F::Address>, value: *const Flow<F::Address>, state: u32) -> bool {
+    // SAFETY: the kernel hands out the entry, whose memory stays a flow's; of one that is handed to another key this
+    // moment the count is wrong by one.
+    let client = unsafe { read_volatile(&raw const (*value).destination) };
+    key.direction == Tuple::<F::Address>::REPLY
+        && state & common::state::NODE != 0
+        && key.destination == F::node_address()
+        && client != key.destination
 }
 
 /// State and time of the flow's other entry, if there is one that belongs to `key`.

@@ -12,7 +12,8 @@ use millrace_tests::packet::{Flags, Packet};
 
 use crate::rig::{Cast, Rig, answer, casts};
 
-fn sweep(rig: &Rig) -> Report {
+/// Runs the housekeeping once.
+pub(crate) fn sweep(rig: &Rig) -> Report {
     let mut out = [0; FRAME];
     let options = TestRunOptions { data_in: Some(&[0; FRAME]), data_out: Some(&mut out), ..TestRunOptions::new() };
     let result = rig.program("mr_sweep").test_run(options).unwrap();

@@ -15,7 +15,10 @@ use millrace_tests::{
     test_run::{self, Action, Outcome},
 };
 
-use crate::rig::{NODE, Rig, SNAT_FIRST, answer, openings};
+use crate::{
+    rig::{NODE, Rig, SNAT_FIRST, answer, openings},
+    sweep::sweep,
+};
 
 const POD: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 11);
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 168, 2, 21);
@@ -198,6 +201,7 @@ fn clients_are_never_mixed_up_even_when_ports_run_out() {
         assert_eq!(node.gets(&rig, &openings(client(port), cast.node_port)[0]).action, Action::Drop);
     }
     assert_eq!(rig.count(Verdict::DropNoPort), 8, "{:?}", rig.counts());
+    assert_eq!(sweep(&rig).v4.hidden, 32, "how many ports are taken is told");
     for (port, seen) in flows {
         let reply = answer(&openings(client(port), cast.node_port)[0], cast.elsewhere, seen);
         assert_sent(&node.gets(&rig, &reply), cast.node_port, client(port));
