@@ -49,8 +49,8 @@ fn code(path: &Path) -> Vec<(usize, String)> {
 }
 
 fn names(line: &str, word: &str) -> bool {
-    // `kube-proxy` in a text is not the crate.
-    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    // `kube-proxy` in a text, or a text `kube`, is not the crate.
+    let is_word = |c: char| c.is_alphanumeric() || "_-\"".contains(c);
     line.match_indices(word)
         .any(|(at, _)| !line[..at].ends_with(is_word) && !line[at + word.len()..].starts_with(is_word))
 }
