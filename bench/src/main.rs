@@ -7,17 +7,18 @@ use clap::Parser;
 use millrace_bench::{
     probe::{
         self,
-        client::{self, Operation, Target},
+        client::{self, Operation, Target, orders},
         server,
     },
-    services,
+    report, services,
 };
 use millrace_tests::interrupt;
+use nix::unistd::Pid;
 
 #[derive(Parser)]
 #[command(name = "millrace-bench", about, version)]
 enum Verb {
-    /// What N services cost: connections, datagrams, programming, one change, memory.
+    /// What N services cost with millrace and with its rivals: traffic, programming, one change, memory.
     Services(services::Options),
     /// Inside a pod: accept TCP connections, echo UDP datagrams.
     #[command(hide = true)]
@@ -30,6 +31,25 @@ enum Verb {
         /// Runs on this processor only.
         #[arg(long)]
         cpu: Option<usize>,
+        /// Runs before all other processes.
+        #[arg(long)]
+        preferred: bool,
+    },
+    /// Inside a pod: measure targets as standard input says, a line of JSON for each order and each answer.
+    #[command(hide = true)]
+    Obey {
+        /// Runs on this processor only.
+        #[arg(long)]
+        cpu: Option<usize>,
+        /// Runs before all other processes.
+        #[arg(long)]
+        preferred: bool,
+        /// The server's process, whose processor time counts too.
+        #[arg(long)]
+        server: i32,
+        /// LABEL=address:port[,address:port...], several times.
+        #[arg(long = "target", required = true)]
+        targets: Vec<Target>,
     },
     /// Inside a pod: measure targets in turn; nanoseconds of every operation as JSON on standard output.
     #[command(hide = true)]
@@ -52,11 +72,23 @@ fn main() -> Result<()> {
         Verb::Services(options) => {
             // Namespaces, cgroups and pins are left behind by a process that just ends.
             interrupt::listen()?;
-            println!("{}", services::table(&services::run(&options)?));
+            let report = services::run(&options)?;
+            report::write(&report, &options.out)?;
+            println!("{}", report::markdown::tables(&report));
         }
-        Verb::Serve { port, addresses, cpu } => {
+        Verb::Serve { port, addresses, cpu, preferred } => {
             cpu.map_or(Ok(()), probe::pin)?;
+            if preferred {
+                probe::prefer()?;
+            }
             server::run(port, &addresses)?;
+        }
+        Verb::Obey { cpu, preferred, server, targets } => {
+            cpu.map_or(Ok(()), probe::pin)?;
+            if preferred {
+                probe::prefer()?;
+            }
+            orders::obey(&targets, Pid::from_raw(server), std::io::stdin().lock(), std::io::stdout().lock())?;
         }
         Verb::Measure { operation, rounds, cpu, targets } => {
             cpu.map_or(Ok(()), probe::pin)?;

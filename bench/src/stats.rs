@@ -1,7 +1,7 @@
 //! Medians, percentiles and their spread over repeated runs. Pure.
 
 /// One figure over several runs.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Spread {
     pub median: f64,
     pub min: f64,

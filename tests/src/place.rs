@@ -95,7 +95,7 @@ pub fn sweep() {
 }
 
 /// True for a name of the harness (`mr-PID-...`) whose process has ended.
-pub(crate) fn owner_is_gone(name: &str) -> bool {
+pub fn owner_is_gone(name: &str) -> bool {
     name.strip_prefix(PREFIX)
         .and_then(|rest| rest.split('-').next())
         .and_then(|pid| pid.parse::<u32>().ok())

@@ -1,6 +1,10 @@
 //! Debian's packages: is apt there, may we, and what to say when not.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -34,6 +38,23 @@ pub(crate) fn refresh() -> Result<()> {
         apt(&["update"], &[]).context("the lists of packages cannot be fetched: is a mirror reachable?")?;
     }
     Ok(())
+}
+
+/// Unpacks all packages of the directory `download` into `root`, and removes the directory. `root` is there when all of it
+/// is: what is half unpacked lies beside it.
+pub(crate) fn unpack(download: &Path, root: &Path) -> Result<()> {
+    let partial = root.with_file_name("partial");
+    let _ = fs::remove_dir_all(&partial);
+    let mut packages = 0;
+    for archive in fs::read_dir(download).with_context(|| format!("cannot read {}", download.display()))? {
+        capture(program("dpkg-deb").arg("--extract").arg(archive?.path()).arg(&partial))?;
+        packages += 1;
+    }
+    if packages == 0 {
+        bail!("apt-get download left no file in {}", download.display());
+    }
+    fs::rename(&partial, root).with_context(|| format!("cannot create {}", root.display()))?;
+    Ok(fs::remove_dir_all(download)?)
 }
 
 fn apt(verb: &[&str], packages: &[&str]) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: builds the agent and the demo, and becomes the demo.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, process::Command};
 
 use anyhow::Result;
 
@@ -19,11 +19,18 @@ pub(crate) struct Arguments {
 pub(crate) fn demo(arguments: &Arguments) -> Result<()> {
     privileges::require("the demo's agents")?;
     setup::to_run()?;
-    release_and_become("millrace-demo", &arguments.arguments)
+    release_and_become("millrace-demo", &arguments.arguments, |_| {})
 }
 
-/// Builds the agent and one more package in release mode, and becomes that package's binary of the same name.
-pub(crate) fn release_and_become(package: &str, arguments: &[OsString]) -> Result<()> {
+/// Builds the agent and one more package in release mode, and becomes that package's binary of the same name, after
+/// `prepare` has seen its command.
+pub(crate) fn release_and_become(
+    package: &str,
+    arguments: &[OsString],
+    prepare: impl FnOnce(&mut Command),
+) -> Result<()> {
     run(cargo("build").args(["--release", "--package", "millrace-agent", "--package", package]))?;
-    become_program(program(workspace::target().join("release").join(package)).args(arguments))
+    let mut command = program(workspace::target().join("release").join(package));
+    prepare(&mut command);
+    become_program(command.args(arguments))
 }

@@ -9,6 +9,7 @@ mod kernel;
 mod kernels;
 mod licences;
 mod privileges;
+mod rivals;
 mod setup;
 mod steps;
 mod test;
@@ -37,7 +38,7 @@ enum Verb {
     Kernels,
     /// Two nodes on this machine, with services, traffic and failures
     Demo(demo::Arguments),
-    /// Measure against the direct path
+    /// Measure against the direct path and against kube-proxy's modes
     Bench(bench::Arguments),
 }
 

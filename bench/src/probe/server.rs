@@ -1,4 +1,4 @@
-//! Accepts TCP connections and closes them; echoes UDP datagrams. Both families, one port.
+//! Answers TCP connections by the first byte that they send, and echoes UDP datagrams. Both families, one port.
 
 use std::{
     io::{Read, Write},
@@ -7,6 +7,17 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+
+use super::client::STREAMED;
+
+/// One request, one response.
+pub const ONCE: u8 = b'o';
+/// Requests and responses until the client ends.
+pub const KEPT: u8 = b'k';
+/// Bytes without end; one byte says that another [`STREAMED`] of them have come.
+pub const STREAM: u8 = b's';
+/// The address that was asked, as text.
+pub const WHO: u8 = b'w';
 
 /// Serves until it is killed. `::` takes TCP over IPv4 too, as IPv4-mapped addresses; UDP has a socket for each address,
 /// so that an answer leaves from the address that was asked.
@@ -19,20 +30,54 @@ pub fn run(port: u16, addresses: &[IpAddr]) -> Result<()> {
     }
     println!("ready");
     for stream in listener.incoming().flatten() {
-        // One request, one response: what a client that measures a whole exchange sends. A client that only
-        // connects closes without a byte.
         serve(stream);
     }
     Ok(())
 }
 
+/// What is short is answered on this thread: starting another one would cost more than the connection.
 fn serve(mut stream: TcpStream) {
     let mut request = [0; 64];
-    if let Ok(read) = stream.read(&mut request)
-        && read > 0
-    {
-        // A client that is gone already is no failure of the server.
-        let _ = stream.write_all(&request[..read]);
+    // A client that only connects closes without a byte, and one that is gone already is no failure of the server.
+    let Ok(read @ 1..) = stream.read(&mut request) else { return };
+    let request = &request[..read];
+    match request[0] {
+        KEPT => {
+            let _ = stream.set_nodelay(true);
+            let _ = stream.write_all(request);
+            thread::spawn(move || echo_stream(stream));
+        }
+        STREAM => drop(thread::spawn(move || take_stream(stream, read))),
+        WHO => {
+            let address = stream.local_addr().map(|address| address.ip().to_canonical().to_string());
+            let _ = stream.write_all(address.unwrap_or_default().as_bytes());
+        }
+        _ => {
+            let _ = stream.write_all(request);
+        }
+    }
+}
+
+fn echo_stream(mut stream: TcpStream) {
+    let mut buffer = [0; 64];
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..read]).is_err() {
+            return;
+        }
+    }
+}
+
+/// `taken`: bytes that were read before.
+fn take_stream(mut stream: TcpStream, mut taken: usize) {
+    let mut buffer = vec![0; 256 << 10];
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        taken += read;
+        while taken >= STREAMED {
+            taken -= STREAMED;
+            if stream.write_all(&[STREAM]).is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong while a rival is set up.
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -23,6 +23,16 @@ pub enum Error {
         "{command} in namespace {namespace} took longer than {limit:?} and was ended: the size is too large for it"
     )]
     TooSlow { command: String, namespace: String, limit: Duration },
+    #[error(transparent)]
+    Interrupted(#[from] millrace_tests::interrupt::Interrupted),
+    #[error("{path} cannot be opened: the cgroup is gone")]
+    Account {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("no Debian release is unpacked at {root}: it has no dynamic loader in usr/lib")]
+    NoTools { root: PathBuf },
     #[error("{command} ended without a report: its watcher is gone")]
     Lost { command: String },
     #[error("{path} in namespace {namespace} cannot be set to {value}")]

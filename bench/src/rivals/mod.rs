@@ -13,6 +13,7 @@ mod namespace;
 pub mod nftables;
 pub mod service;
 mod text;
+mod tools;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub use ipvs::Ipvs;
 pub use namespace::Namespace;
 pub use nftables::Nftables;
 pub use service::{Endpoint, Family, Node, Protocol, Service, ServiceKey, ServicePort};
+pub use tools::Tools;
 
 /// `--*-min-sync-period` of every mode: kube-proxy waits up to this long before it acts on a change. No figure of a
 /// rival includes it.

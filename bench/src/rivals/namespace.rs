@@ -5,11 +5,14 @@ use std::{
     fs::File,
     io::Write,
     os::{fd::AsFd, unix::process::CommandExt},
+    path::PathBuf,
     process::{Command, Output, Stdio},
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use millrace_tests::interrupt;
 
 use nix::{
     sched::{CloneFlags, setns},
@@ -17,7 +20,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::error::Error;
+use super::{error::Error, tools::Tools};
+
+/// How often a running command is asked for: whether it must end early. Its end is noticed at once.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A named namespace (`/run/netns/NAME`), and how long one command in it may take.
 #[derive(Clone, Debug)]
@@ -25,6 +31,10 @@ pub struct Namespace {
     pub name: String,
     /// A command that takes longer is killed and reported as [`Error::TooSlow`]; `None`: no bound.
     pub limit: Option<Duration>,
+    /// Programs of another release; `None`: those that are installed.
+    pub tools: Option<Tools>,
+    /// `cgroup.procs` of a cgroup that commands run in.
+    pub account: Option<PathBuf>,
     handle: Arc<File>,
 }
 
@@ -34,7 +44,7 @@ impl Namespace {
     pub fn open(name: &str) -> Result<Self, Error> {
         let handle = File::open(format!("/run/netns/{name}"))
             .map_err(|source| Error::Namespace { name: name.to_owned(), source })?;
-        Ok(Self { name: name.to_owned(), limit: None, handle: Arc::new(handle) })
+        Ok(Self { name: name.to_owned(), limit: None, tools: None, account: None, handle: Arc::new(handle) })
     }
 
     /// Runs a command that must succeed; returns what it printed.
@@ -58,12 +68,17 @@ impl Namespace {
 
     fn output(&self, program: &str, arguments: &[&str], input: String) -> Result<Output, Error> {
         let handle = Arc::clone(&self.handle);
-        let mut command = Command::new(program);
+        let mut account = self.entrance()?;
+        let mut command = self.tools.as_ref().map_or_else(|| Command::new(program), |tools| tools.command(program));
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // SAFETY: between fork and exec the closure makes one system call on a descriptor that the parent holds open;
-        // it allocates nothing and takes no lock.
+        // SAFETY: between fork and exec the closure makes system calls on descriptors that the parent holds open; it
+        // allocates nothing and takes no lock.
         unsafe {
-            command.pre_exec(move || Ok(setns(handle.as_fd(), CloneFlags::CLONE_NEWNET)?));
+            command.pre_exec(move || {
+                // "0" is whoever writes it.
+                account.as_mut().map_or(Ok(()), |procs| procs.write_all(b"0"))?;
+                Ok(setns(handle.as_fd(), CloneFlags::CLONE_NEWNET)?)
+            });
         }
         let mut child =
             command.spawn().map_err(|source| Error::Start { command: shown(program, arguments), source })?;
@@ -76,20 +91,35 @@ impl Namespace {
         });
         let (done, finished) = mpsc::channel();
         thread::spawn(move || done.send(child.wait_with_output()));
-        let report = match self.limit {
-            None => finished.recv().ok(),
-            Some(limit) => match finished.recv_timeout(limit) {
-                Ok(report) => Some(report),
-                Err(mpsc::RecvTimeoutError::Disconnected) => None,
+        let start = Instant::now();
+        loop {
+            let left = self.limit.map_or(LOOK, |limit| limit.saturating_sub(start.elapsed()));
+            match finished.recv_timeout(left.min(LOOK)) {
+                Ok(report) => return report.map_err(|_| Error::Lost { command: shown(program, arguments) }),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Lost { command: shown(program, arguments) });
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let interrupted = interrupt::check();
+                    let limit = self.limit.filter(|limit| start.elapsed() >= *limit);
+                    if interrupted.is_ok() && limit.is_none() {
+                        continue;
+                    }
                     // Gone already: as good as killed.
                     let _ = kill(pid, Signal::SIGKILL);
+                    interrupted?;
                     let (command, namespace) = (shown(program, arguments), self.name.clone());
-                    return Err(Error::TooSlow { command, namespace, limit });
+                    return Err(Error::TooSlow { command, namespace, limit: limit.unwrap_or_default() });
                 }
-            },
+            }
+        }
+    }
+
+    fn entrance(&self) -> Result<Option<File>, Error> {
+        let open = |path: &PathBuf| {
+            File::options().write(true).open(path).map_err(|source| Error::Account { path: path.clone(), source })
         };
-        report.and_then(Result::ok).ok_or_else(|| Error::Lost { command: shown(program, arguments) })
+        self.account.as_ref().map(open).transpose()
     }
 
     /// Sets a variable under /proc/sys of the namespace.

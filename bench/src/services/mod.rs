@@ -1,104 +1,141 @@
-//! `bench services`: what a node pays for N services, from one to a hundred thousand.
+//! `bench services`: what a node pays for N services, from one to a hundred thousand, with millrace and with its rivals.
+//!
+//! At each size all contestants stand side by side, each on a node of its own. `stage` is one of them, `programming`
+//! what it costs to tell it of services, `traffic` what clients see, in turns of milliseconds.
 
-mod change;
-mod node;
-mod report;
+mod programming;
+mod stage;
 mod traffic;
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use millrace_tests::interrupt;
 
-use crate::{cluster::Families, stats::Spread};
-
-pub use report::table;
+use crate::{
+    cluster::{Cluster, Families},
+    contestants::{Kind, Tooling},
+    machine::Machine,
+    report::{Figures, Participant, Report, Size},
+};
+use stage::{Entry, Stage};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Numbers of services, with 10 endpoints each in every family.
-    #[arg(long, value_delimiter = ',', default_value = "1,1000,10000")]
+    #[arg(long, value_delimiter = ',', default_value = "1,10,100,1000,10000,30000,100000")]
     pub sizes: Vec<u32>,
+    /// Who is compared; the direct path always is.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
+    pub rivals: Vec<Kind>,
     /// Address families of the services.
-    #[arg(long, value_enum, default_value = "dual")]
+    #[arg(long, value_enum, default_value = "4")]
     pub families: Families,
     /// Repetitions of every traffic figure; the report gives their median and extremes.
     #[arg(long, default_value_t = 5)]
     pub runs: u32,
-    /// Operations of each target in one run.
-    #[arg(long, default_value_t = 2000)]
+    /// Operations of each destination in one run.
+    #[arg(long, default_value_t = 500)]
     pub rounds: u32,
-    /// Changed EndpointSlices that are timed at each size.
-    #[arg(long, default_value_t = 200)]
+    /// Changed endpoints that are timed with each contestant, as far as 5 s suffice for them.
+    #[arg(long, default_value_t = 50)]
     pub changes: u32,
-    /// Where `services.json` goes.
+    /// Seconds after which a rival's command is ended; the rival is then left out of larger sizes.
+    #[arg(long, default_value_t = 120)]
+    pub limit: u64,
+    /// Sizes above this one are measured for millrace only.
+    #[arg(long, default_value_t = 30_000)]
+    pub rivals_up_to: u32,
+    /// A Debian release's iptables and nft, unpacked; by default those that are installed.
+    #[arg(long, env = "MILLRACE_RIVALS")]
+    pub tools: Option<PathBuf>,
+    /// Where `benchmarks.md` goes, with a directory `benchmarks` beside it.
     #[arg(long, default_value = "target/bench")]
     pub out: PathBuf,
 }
 
-/// All that was measured at one size.
-#[derive(Debug, Serialize)]
-pub struct Figures {
-    pub services: u32,
-    pub families: Families,
-    /// Seconds in which the agent decided on and wrote everything that it was told at its start.
-    pub programming_seconds: f64,
-    /// Seconds from the agent's start until all was in the maps: lists, parsing and all.
-    pub start_seconds: f64,
-    pub change_milliseconds_p50: f64,
-    pub change_milliseconds_p99: f64,
-    /// Resident memory of the agent, after the first synchronisation.
-    pub resident_mib: f64,
-    /// The same without pages that it shares with the maps: what the agent itself costs.
-    pub anonymous_mib: f64,
-    /// Kernel memory of all its maps.
-    pub maps_mib: f64,
-    pub traffic: Vec<Ratio>,
-}
-
-/// A traffic figure as a ratio to the direct path of the same run.
-#[derive(Debug, Serialize)]
-pub struct Ratio {
-    /// As in `connect IPv4, last service`.
-    pub what: String,
-    pub p50: Spread,
-    pub p99: Spread,
-    /// Of the direct path, for orientation only: it is this machine's.
-    pub direct_p50_microseconds: f64,
-}
-
-/// Measures every size, one after the other, each on a node of its own.
-pub fn run(options: &Options) -> Result<Vec<Figures>> {
-    let mut all = Vec::new();
-    for &services in &options.sizes {
-        eprintln!("bench: {services} services x {} endpoints", crate::cluster::ENDPOINTS);
-        all.push(measure(services.max(1), options).with_context(|| format!("{services} services"))?);
+impl Options {
+    fn kinds(&self) -> impl Iterator<Item = Kind> + use<'_> {
+        Kind::ALL.into_iter().filter(|kind| *kind == Kind::Direct || self.rivals.contains(kind))
     }
-    fs::create_dir_all(&options.out).with_context(|| format!("cannot create {}", options.out.display()))?;
-    let path = options.out.join("services.json");
-    fs::write(&path, serde_json::to_string_pretty(&all)?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("bench: figures written to {}", path.display());
-    Ok(all)
+
+    fn tooling(&self) -> Tooling {
+        Tooling { limit: Duration::from_secs(self.limit), release: self.tools.clone() }
+    }
 }
 
-fn measure(services: u32, options: &Options) -> Result<Figures> {
-    let mut node = node::Node::start(services, options.families)?;
-    let [resident_mib, anonymous_mib] = node.memory_mib()?;
-    let mut changes = change::milliseconds(&node, options.changes)?;
-    changes.sort_by(f64::total_cmp);
-    let at = |part: f64| changes.get(((changes.len() - 1) as f64 * part).round() as usize).copied().unwrap_or(0.0);
-    Ok(Figures {
-        services,
+/// Measures every size, one after the other.
+///
+/// # Errors
+/// A contestant does not do what it should, a tool or a privilege is missing, or the user wants the end.
+pub fn run(options: &Options) -> Result<Report> {
+    let mut report = Report {
+        arguments: std::env::args().skip(1).collect(),
+        machine: Machine::look(),
         families: options.families,
-        programming_seconds: node.programming_seconds,
-        start_seconds: node.start_seconds,
-        change_milliseconds_p50: at(0.50),
-        change_milliseconds_p99: at(0.99),
-        resident_mib,
-        anonymous_mib,
-        maps_mib: node.maps_mib()?,
-        traffic: traffic::ratios(&mut node, options)?,
-    })
+        runs: options.runs,
+        rounds: options.rounds,
+        limit_seconds: options.limit as f64,
+        participants: Vec::new(),
+        sizes: Vec::new(),
+    };
+    let mut slow = BTreeMap::new();
+    for &services in &options.sizes {
+        let cluster = Cluster { services: services.max(1), families: options.families };
+        let measured = measure(cluster, options, &mut slow, &mut report.participants);
+        report.sizes.push(measured.with_context(|| format!("{services} services"))?);
+    }
+    report.machine.finish();
+    Ok(report)
+}
+
+/// `slow`: the size at which a rival was given up.
+fn measure(
+    cluster: Cluster,
+    options: &Options,
+    slow: &mut BTreeMap<Kind, u32>,
+    participants: &mut Vec<Participant>,
+) -> Result<Size> {
+    eprintln!("bench: {} services x {} endpoints", cluster.services, crate::cluster::ENDPOINTS);
+    let (mut stages, mut skipped) = (Vec::new(), Vec::new());
+    for kind in options.kinds() {
+        interrupt::check()?;
+        if let Some(why) = reason_to_skip(kind, cluster.services, options, slow) {
+            skipped.push(Figures::skipped(kind, why));
+            continue;
+        }
+        let entry = Stage::enter(kind, cluster, &options.tooling()).with_context(|| kind.name())?;
+        if !participants.iter().any(|participant| participant.kind == kind) {
+            participants.push(entry.participant());
+        }
+        match entry {
+            Entry::Stage(mut stage) => match programming::all(&mut stage).with_context(|| kind.name())? {
+                programming::Outcome::Done => stages.push(stage),
+                programming::Outcome::TooSlow(why) => {
+                    slow.insert(kind, cluster.services);
+                    skipped.push(Figures::skipped(kind, why));
+                }
+            },
+            Entry::Absent(participant) => {
+                skipped.push(Figures::skipped(kind, participant.absent.unwrap_or_default()));
+            }
+        }
+    }
+    programming::changes(&mut stages, options.changes)?;
+    traffic::measure(&mut stages, options.runs, options.rounds)?;
+    let measured = stages.into_iter().map(|stage| stage.figures);
+    let mut figures: Vec<_> = measured.chain(skipped).collect();
+    figures.sort_by_key(|figures| figures.kind);
+    Ok(Size { services: cluster.services, figures })
+}
+
+fn reason_to_skip(kind: Kind, services: u32, options: &Options, slow: &BTreeMap<Kind, u32>) -> Option<String> {
+    if !kind.is_rival() {
+        return None;
+    }
+    if services > options.rivals_up_to {
+        return Some(format!("not tried above {} services", options.rivals_up_to));
+    }
+    slow.get(&kind).map(|at| format!("not tried: {at} services took too long"))
 }

@@ -1,73 +1,96 @@
-//! Connections and datagrams through the first, a middle and the last service, against the direct path, one operation
-//! of each at a time. Client and server share one processor.
-
-use std::net::SocketAddr;
+//! What clients see. The contestants' clients take turns of a few operations each, so that whatever the machine does
+//! meanwhile, it does to all of them.
 
 use anyhow::{Context, Result};
-use millrace_agent::lb::Family;
 use millrace_tests::interrupt;
 
-use super::{Options, Ratio, node::Node};
+use super::stage::Stage;
 use crate::{
-    cluster::{PORT, TARGET_PORT, cluster_ip},
-    probe::client::{Operation, Samples, Target},
+    probe::client::{
+        Operation,
+        orders::{Order, Series, Turn},
+    },
+    report::{Destination, Traffic},
     stats::{percentile, spread},
 };
 
-const DIRECT: &str = "direct";
+/// An operation, how many of it make a turn, and which part of the asked rounds it needs.
+struct Plan {
+    operation: Operation,
+    turn: u32,
+    part: u32,
+}
 
-pub(super) fn ratios(node: &mut Node, options: &Options) -> Result<Vec<Ratio>> {
-    let mut ratios = Vec::new();
-    for (operation, name) in [(Operation::Connect, "connect"), (Operation::Datagram, "UDP request/response")] {
-        for &family in node.families.each() {
-            let targets = targets(node, family);
-            let runs = (0..options.runs)
-                .map(|_| {
-                    interrupt::check()?;
-                    node.measure(operation, &targets, options.rounds)
-                })
-                .collect::<Result<Vec<_>>>()
-                .with_context(|| format!("{name}, {}", ip(family)))?;
-            for target in targets.iter().filter(|target| target.label != DIRECT) {
-                let what = format!("{name} {}, {}", ip(family), target.label);
-                ratios.push(ratio(what, &target.label, &runs)?);
+const PLANS: [Plan; 5] = [
+    Plan { operation: Operation::Connect, turn: 25, part: 1 },
+    Plan { operation: Operation::Request, turn: 25, part: 1 },
+    Plan { operation: Operation::Kept, turn: 25, part: 1 },
+    Plan { operation: Operation::Datagram, turn: 25, part: 1 },
+    // Four megabytes each.
+    Plan { operation: Operation::Stream, turn: 2, part: 10 },
+];
+
+pub(super) fn measure(stages: &mut [Box<Stage>], runs: u32, rounds: u32) -> Result<()> {
+    for plan in &PLANS {
+        let runs = (0..runs).map(|_| run(stages, plan, rounds)).collect::<Result<Vec<_>>>()?;
+        for (index, stage) in stages.iter_mut().enumerate() {
+            let kind = stage.figures.kind;
+            for destination in Destination::ALL {
+                let traffic = figures(plan.operation, destination, index, &runs).with_context(|| kind.name())?;
+                stage.figures.traffic.push(traffic);
             }
         }
     }
-    Ok(ratios)
+    Ok(())
 }
 
-/// The direct path, and the service that is the first, the middle and the last of all.
-fn targets(node: &Node, family: Family) -> Vec<Target> {
-    let direct = node.endpoints(family).into_iter().map(|address| SocketAddr::new(address, TARGET_PORT)).collect();
-    let mut targets = vec![Target { label: DIRECT.to_owned(), addresses: direct }];
-    for (label, i) in node.measured() {
-        let address = cluster_ip(i, family);
-        targets.push(Target { label: label.to_owned(), addresses: vec![SocketAddr::new(address, PORT)] });
+/// Series by stage, then by destination's name.
+fn run(stages: &mut [Box<Stage>], plan: &Plan, rounds: u32) -> Result<Vec<Turn>> {
+    let rounds = (rounds / plan.part).max(1);
+    let turn = plan.turn.min(rounds);
+    let mut all = vec![Turn::new(); stages.len()];
+    for _ in 0..rounds.div_ceil(turn) {
+        interrupt::check()?;
+        for (stage, all) in stages.iter_mut().zip(&mut all) {
+            let order = Order::Measure { operation: plan.operation, rounds: turn };
+            let answer: Turn = stage
+                .client()?
+                .ask(order)
+                .with_context(|| format!("{}, {:?}", stage.figures.kind.name(), plan.operation))?;
+            for (label, series) in answer {
+                all.entry(label).or_default().append(series);
+            }
+        }
     }
-    targets
+    Ok(all)
 }
 
-const fn ip(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    }
-}
-
-fn ratio(what: String, label: &str, runs: &[Samples]) -> Result<Ratio> {
-    let of = |samples: &Samples, label: &str, percent: f64| -> Result<f64> {
-        let series = samples.0.get(label).with_context(|| format!("no samples of {label}"))?;
-        Ok(percentile(series, percent) as f64)
+/// The stage of the direct path is the first.
+fn figures(operation: Operation, destination: Destination, stage: usize, runs: &[Vec<Turn>]) -> Result<Traffic> {
+    let series = |run: &[Turn], stage: usize, destination: Destination| -> Result<Series> {
+        let turns = run.get(stage).and_then(|turns| turns.get(destination.name()));
+        turns.cloned().with_context(|| format!("no samples of {}", destination.name()))
     };
-    let over = |percent: f64| -> Result<Vec<f64>> {
-        runs.iter().map(|run| Ok(of(run, label, percent)? / of(run, DIRECT, percent)?)).collect()
+    let of = |read: fn(&Series) -> f64| -> Result<(Vec<f64>, Vec<f64>)> {
+        let pairs = runs.iter().map(|run| {
+            let own = read(&series(run, stage, destination)?);
+            let direct = read(&series(run, 0, destination)?);
+            Ok((own, own / direct))
+        });
+        Ok(pairs.collect::<Result<Vec<_>>>()?.into_iter().unzip())
     };
-    let direct = runs.iter().map(|run| Ok(of(run, DIRECT, 50.0)? / 1000.0)).collect::<Result<Vec<_>>>()?;
-    Ok(Ratio {
-        what,
-        p50: spread(&over(50.0)?),
-        p99: spread(&over(99.0)?),
-        direct_p50_microseconds: spread(&direct).median,
+    let (p50, p50_ratio) = of(|series| percentile(&series.nanoseconds, 50.0) as f64 / 1000.0)?;
+    let (p99, p99_ratio) = of(|series| percentile(&series.nanoseconds, 99.0) as f64 / 1000.0)?;
+    let (cpu, cpu_ratio) =
+        of(|series| series.cpu_nanoseconds as f64 / 1000.0 / series.nanoseconds.len().max(1) as f64)?;
+    Ok(Traffic {
+        operation,
+        destination,
+        p50: spread(&p50),
+        p99: spread(&p99),
+        cpu: spread(&cpu),
+        p50_ratio: spread(&p50_ratio),
+        p99_ratio: spread(&p99_ratio),
+        cpu_ratio: spread(&cpu_ratio),
     })
 }

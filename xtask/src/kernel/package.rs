@@ -35,16 +35,7 @@ pub(crate) fn unpacked(version: &str, directory: &Path) -> Result<Kernel> {
         let _ = fs::remove_dir_all(&download);
         fs::create_dir_all(&download)?;
         capture(program("apt-get").args(["download", &package]).current_dir(&download))?;
-        let archive = fs::read_dir(&download)?
-            .next()
-            .with_context(|| format!("apt-get download {package} left no file in {}", download.display()))??
-            .path();
-        // Unpacked beside and renamed: a half-unpacked kernel is never taken for a whole one.
-        let partial = directory.join("partial");
-        let _ = fs::remove_dir_all(&partial);
-        capture(program("dpkg-deb").arg("--extract").arg(&archive).arg(&partial))?;
-        fs::rename(&partial, &root)?;
-        fs::remove_dir_all(&download)?;
+        debian::unpack(&download, &root)?;
     }
     Ok(kernel)
 }

@@ -1,0 +1,152 @@
+//! Who is compared: one way to proxy services, set up on a node of its own. What is set up goes with the node.
+
+mod direct;
+mod kernel_memory;
+mod millrace;
+mod rival;
+
+use std::{net::IpAddr, path::PathBuf, rc::Rc, time::Duration};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::{cluster::Cluster, rivals::Backend, topology::Topology};
+
+/// One way to proxy services, in the kernel of one node.
+pub trait Contestant {
+    /// What it and its tools say of themselves; `None` where there is nothing to say.
+    ///
+    /// # Errors
+    /// They are not installed.
+    fn version(&self) -> Result<Option<String>>;
+
+    /// Makes all services of the cluster reachable on a node that has none.
+    ///
+    /// # Errors
+    /// What the tools say; [`crate::rivals::Error::TooSlow`] where it was given up.
+    fn program(&mut self) -> Result<Programmed>;
+
+    /// Gives service `i` other endpoints, in the first of the families. They are in force after [`Contestant::settle`].
+    ///
+    /// # Errors
+    /// What the tools say.
+    fn replace(&mut self, i: u32, endpoints: &[IpAddr]) -> Result<()>;
+
+    /// Waits until the last replacement is in force.
+    ///
+    /// # Errors
+    /// It does not come into force.
+    fn settle(&mut self) -> Result<()>;
+
+    /// Takes everything out of the kernel that [`Contestant::program`] put there.
+    ///
+    /// # Errors
+    /// What the tools say.
+    fn clear(&mut self) -> Result<()>;
+
+    /// # Errors
+    /// What the kernel says.
+    fn memory(&self) -> Result<Memory>;
+}
+
+/// How long it took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Programmed {
+    /// Deciding and writing: what a proxy that knows the services does until they are in the kernel.
+    pub took: Duration,
+    /// The whole start of an agent: process, lists from the API server, parsing and all. `None`: there is no agent.
+    pub start: Option<Duration>,
+}
+
+/// MiB. `None`: not known here, or there is no such thing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Rules, sets, maps.
+    pub kernel: Option<f64>,
+    /// Resident memory of the agent.
+    pub agent: Option<f64>,
+    /// The same without pages that it shares with the maps.
+    pub agent_anonymous: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// No proxy at all: clients call the endpoints.
+    Direct,
+    /// millrace, pods' connections translated in connect().
+    Millrace,
+    /// millrace with `--socket-lb host-only`: pods are translated per packet, on their veths.
+    MillraceTc,
+    IptablesLegacy,
+    IptablesNft,
+    Nftables,
+    Ipvs,
+}
+
+impl Kind {
+    /// The baseline first.
+    pub const ALL: [Self; 7] = [
+        Self::Direct,
+        Self::Millrace,
+        Self::MillraceTc,
+        Self::IptablesLegacy,
+        Self::IptablesNft,
+        Self::Nftables,
+        Self::Ipvs,
+    ];
+
+    /// As reports name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Millrace => "millrace",
+            Self::MillraceTc => "millrace, tc",
+            Self::IptablesLegacy => "iptables, legacy",
+            Self::IptablesNft => "iptables, nft",
+            Self::Nftables => "nftables",
+            Self::Ipvs => "IPVS",
+        }
+    }
+
+    #[must_use]
+    pub const fn is_millrace(self) -> bool {
+        matches!(self, Self::Millrace | Self::MillraceTc)
+    }
+
+    #[must_use]
+    pub const fn is_rival(self) -> bool {
+        !self.is_millrace() && !matches!(self, Self::Direct)
+    }
+}
+
+/// What bounds and equips the rivals' tools.
+#[derive(Clone, Debug)]
+pub struct Tooling {
+    /// A command that takes longer is ended.
+    pub limit: Duration,
+    /// Where another Debian release's iptables and nft lie unpacked; `None`: those that are installed.
+    pub release: Option<PathBuf>,
+}
+
+/// Sets one up on its node: programs nothing yet. `None`: this kernel cannot do it.
+///
+/// # Errors
+/// Tools or privileges are missing.
+pub fn create(
+    kind: Kind,
+    topology: &Rc<Topology>,
+    cluster: Cluster,
+    tooling: &Tooling,
+) -> Result<Option<Box<dyn Contestant>>> {
+    Ok(match kind {
+        Kind::Direct => Some(Box::new(direct::Direct)),
+        Kind::Millrace => Some(Box::new(millrace::Millrace::new(Rc::clone(topology), cluster, "on")?)),
+        Kind::MillraceTc => Some(Box::new(millrace::Millrace::new(Rc::clone(topology), cluster, "host-only")?)),
+        Kind::IptablesLegacy => rival::iptables(Backend::Legacy, topology, cluster, tooling)?,
+        Kind::IptablesNft => rival::iptables(Backend::Nft, topology, cluster, tooling)?,
+        Kind::Nftables => rival::nftables(topology, cluster, tooling)?,
+        Kind::Ipvs => rival::ipvs(topology, cluster, tooling)?,
+    })
+}

@@ -1,0 +1,212 @@
+//! A table for each question, a line for each contestant, a column for each size.
+
+use std::fmt::Write;
+
+use comfy_table::{Table, presets::ASCII_MARKDOWN};
+
+use crate::{
+    cluster::Position,
+    contestants::Kind,
+    probe::client::{Operation, STREAMED},
+    report::{Destination, Figures, Report, Size, Traffic},
+    stats::Spread,
+};
+
+const ENDPOINT: Destination = Destination::Endpoint;
+const LAST: Destination = Destination::Service(Position::Last);
+
+/// All of them, with their headings.
+#[must_use]
+pub fn tables(report: &Report) -> String {
+    let connect = |read: fn(&Traffic) -> Spread| -> Vec<Line> {
+        let lines = kinds(report).flat_map(|kind| destinations(kind).map(move |to| (kind, to)));
+        lines.map(|(kind, to)| traffic_line(report, kind, to, Operation::Connect, read)).collect()
+    };
+    let mut text = String::new();
+    section(
+        &mut text,
+        report,
+        "Connections",
+        "Time of connect(), median, as a ratio to the same on a node without a proxy. *First*, *random* and *last* are \
+         services by the order in which they were programmed; *endpoint* is a connection past all services, which shows \
+         what a node pays for traffic that is none of a service's.",
+        connect(|traffic| traffic.p50_ratio),
+    );
+    section(
+        &mut text,
+        report,
+        "Slow connections",
+        "The same for the slowest hundredth (p99).",
+        connect(|t| t.p99_ratio),
+    );
+    section(
+        &mut text,
+        report,
+        "Programming",
+        "Seconds from nothing to all services: deciding and writing, with the generation of the rules. *With start* is \
+         millrace's agent from exec() on: reading its programs into the kernel, and all lists from the API server.",
+        programming(report),
+    );
+    section(
+        &mut text,
+        report,
+        "One change",
+        "Milliseconds until one endpoint of one service has gone or come. For millrace from the API server's event to its \
+         effect; for the rivals from the call to the end of the tools, without the API server's part.",
+        figure_lines(report, |figures| figures.change, decimals),
+    );
+    section(
+        &mut text,
+        report,
+        "Memory",
+        "MiB; the kernel's for rules, sets and maps, and the agent's own.",
+        memory(report),
+    );
+    for (operation, heading, words) in [
+        (Operation::Request, "Requests on new connections", "connect(), one request, its response; median as a ratio."),
+        (Operation::Kept, "Requests on a connection that stays", "Median as a ratio."),
+        (Operation::Datagram, "UDP", "One request and response on a socket that stays, median as a ratio."),
+        (
+            Operation::Stream,
+            "Throughput",
+            "Time of 4 MiB over a connection that stays, median as a ratio: less is more.",
+        ),
+    ] {
+        section(&mut text, report, heading, words, both(report, operation, |traffic| traffic.p50_ratio));
+    }
+    section(
+        &mut text,
+        report,
+        "Processor time",
+        "Of client, server and kernel for a new connection, a request and its response, as a ratio.",
+        both(report, Operation::Request, |traffic| traffic.cpu_ratio),
+    );
+    section(&mut text, report, "The direct path", "Medians of this machine, for orientation only.", absolute(report));
+    text
+}
+
+/// Its first cells, then one for each size.
+struct Line {
+    name: [String; 2],
+    cells: Vec<String>,
+}
+
+fn section(text: &mut String, report: &Report, heading: &str, words: &str, lines: Vec<Line>) {
+    let mut table = Table::new();
+    let sizes = report.sizes.iter().map(|size| thousands(size.services));
+    table.load_style(ASCII_MARKDOWN).set_header(["".to_owned(), "services".to_owned()].into_iter().chain(sizes));
+    for line in lines {
+        table.add_row(line.name.into_iter().chain(line.cells));
+    }
+    // Writing into a String does not fail.
+    let _ = writeln!(text, "### {heading}\n\n{words}\n\n{table}\n");
+}
+
+fn kinds(report: &Report) -> impl Iterator<Item = Kind> {
+    report.participants.iter().filter(|participant| participant.absent.is_none()).map(|participant| participant.kind)
+}
+
+fn destinations(kind: Kind) -> impl Iterator<Item = Destination> {
+    let services = Position::ALL.into_iter().filter(move |_| kind != Kind::Direct).map(Destination::Service);
+    services.chain([ENDPOINT])
+}
+
+fn line(report: &Report, kind: Kind, what: &str, cell: impl Fn(&Figures) -> Option<String>) -> Line {
+    let cells = report.sizes.iter().map(|size| show(size, kind, &cell)).collect();
+    Line { name: [kind.name().to_owned(), what.to_owned()], cells }
+}
+
+fn show(size: &Size, kind: Kind, cell: impl Fn(&Figures) -> Option<String>) -> String {
+    match size.of(kind) {
+        Some(Figures { skipped: Some(why), .. }) => why.clone(),
+        Some(figures) => cell(figures).unwrap_or_else(|| "-".to_owned()),
+        None => "-".to_owned(),
+    }
+}
+
+fn traffic_line(
+    report: &Report,
+    kind: Kind,
+    to: Destination,
+    operation: Operation,
+    read: fn(&Traffic) -> Spread,
+) -> Line {
+    line(report, kind, to.name(), |figures| figures.traffic(operation, to).map(|traffic| ratio(read(traffic))))
+}
+
+fn both(report: &Report, operation: Operation, read: fn(&Traffic) -> Spread) -> Vec<Line> {
+    let lines = kinds(report).flat_map(|kind| destinations(kind).map(move |to| (kind, to)));
+    let wanted = lines.filter(|(_, to)| *to == LAST || *to == ENDPOINT);
+    wanted.map(|(kind, to)| traffic_line(report, kind, to, operation, read)).collect()
+}
+
+fn figure_lines(report: &Report, read: fn(&Figures) -> Option<Spread>, show: fn(Spread) -> String) -> Vec<Line> {
+    let kinds = kinds(report).filter(|kind| *kind != Kind::Direct);
+    kinds.map(|kind| line(report, kind, "", |figures| read(figures).map(show))).collect()
+}
+
+fn programming(report: &Report) -> Vec<Line> {
+    let mut lines = figure_lines(report, |figures| figures.programming, decimals);
+    let started = kinds(report).filter(|kind| kind.is_millrace());
+    lines.extend(started.map(|kind| line(report, kind, "with start", |figures| figures.start.map(decimals))));
+    lines
+}
+
+fn memory(report: &Report) -> Vec<Line> {
+    let mib = |mib: Option<f64>| mib.map(|mib| format!("{mib:.1}"));
+    let kinds = kinds(report).filter(|kind| *kind != Kind::Direct);
+    let mut lines: Vec<_> =
+        kinds.map(|kind| line(report, kind, "kernel", |figures| mib(figures.memory.kernel))).collect();
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_millrace()) {
+        lines.push(line(report, kind, "agent", |figures| mib(figures.memory.agent)));
+        lines.push(line(report, kind, "agent, without the maps", |figures| mib(figures.memory.agent_anonymous)));
+    }
+    lines
+}
+
+fn absolute(report: &Report) -> Vec<Line> {
+    let operations = [
+        (Operation::Connect, "connect, us"),
+        (Operation::Request, "request on a new connection, us"),
+        (Operation::Kept, "request on one that stays, us"),
+        (Operation::Datagram, "datagram and answer, us"),
+    ];
+    let direct = |operation, what| {
+        line(report, Kind::Direct, what, move |figures: &Figures| {
+            figures.traffic(operation, ENDPOINT).map(|traffic| format!("{:.1}", traffic.p50.median))
+        })
+    };
+    let mut lines: Vec<_> = operations.into_iter().map(|(operation, what)| direct(operation, what)).collect();
+    lines.push(line(report, Kind::Direct, "throughput, MiB/s", |figures| {
+        let microseconds = figures.traffic(Operation::Stream, ENDPOINT)?.p50.median;
+        Some(format!("{:.0}", STREAMED as f64 / f64::from(1 << 20) / microseconds * 1e6))
+    }));
+    lines.push(line(report, Kind::Direct, "processor time of a request, us", |figures| {
+        figures.traffic(Operation::Request, ENDPOINT).map(|traffic| format!("{:.1}", traffic.cpu.median))
+    }));
+    lines
+}
+
+fn ratio(spread: Spread) -> String {
+    format!("{:.2} ({:.2}-{:.2})", spread.median, spread.min, spread.max)
+}
+
+/// Three digits that count, whatever the size.
+fn decimals(spread: Spread) -> String {
+    let digits = |value: f64| match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value if value >= 1.0 => format!("{value:.2}"),
+        value => format!("{value:.3}"),
+    };
+    match spread {
+        Spread { median, min, max } if min == max => digits(median),
+        Spread { median, min, max } => format!("{} ({}-{})", digits(median), digits(min), digits(max)),
+    }
+}
+
+fn thousands(number: u32) -> String {
+    let digits = number.to_string();
+    let grouped: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    grouped.join(",")
+}

@@ -1,0 +1,89 @@
+//! What stands around the figures.
+
+use crate::{contestants::Kind, report::Report, rivals::MINIMUM_SYNC_PERIOD};
+
+pub(super) fn opening(report: &Report) -> String {
+    let machine = &report.machine;
+    format!(
+        "# Benchmarks\n\n\
+         One run of `cargo xtask bench services`, {}, on {}: millrace, kube-proxy's modes and no proxy at all, each on a \
+         node of its own (network namespaces joined by veth), measured in turns of milliseconds. **Ratios count, not \
+         microseconds**: every ratio is to the direct path of the same run, and stands as median (smallest-largest) of {} \
+         runs.\n\n\
+         Machine: {} ({} processors{}, {:.0} GiB), kernel {}, {}. Load average {:.1} at the beginning and {:.1} at the \
+         end, the bench's own processes included; other work of the machine waits for client and server, which share one \
+         processor under SCHED_FIFO.\n",
+        machine.time,
+        if machine.virtual_machine { "a virtual machine" } else { "a machine" },
+        report.runs,
+        machine.cpu,
+        machine.cpus,
+        if machine.virtual_machine { ", virtual" } else { "" },
+        machine.memory_gib,
+        machine.kernel,
+        machine.distribution,
+        machine.load[0],
+        machine.load[1],
+    )
+}
+
+pub(super) fn reproduce(report: &Report) -> String {
+    format!(
+        "## Reproduce\n\n```console\n# cargo xtask bench {}\n```\n\n\
+         As root, on Debian 12 or newer; it fetches what it needs, takes down what it made, also on Ctrl-C, and writes \
+         this page and [every figure as JSON](benchmarks/services.json).\n",
+        report.arguments.join(" ")
+    )
+}
+
+pub(super) fn participants(report: &Report) -> String {
+    let mut text = String::from("## Who was compared\n\n");
+    for participant in &report.participants {
+        let name = participant.kind.name();
+        let what = what(participant.kind);
+        let line = match (&participant.absent, &participant.version) {
+            (Some(why), _) => format!("- **{name}: NOT MEASURED, {why}.** {what}\n"),
+            (None, Some(version)) => format!("- **{name}**: {what} ({version})\n"),
+            (None, None) => format!("- **{name}**: {what}\n"),
+        };
+        text.push_str(&line);
+    }
+    text + &format!(
+        "\nkube-proxy itself is not run: each mode's rules are generated as its proxier lays them out and applied with \
+         the same tools. It also waits up to its minimum sync period ({} s) before it acts on a change; no figure \
+         here includes that.\n\n## Figures\n",
+        MINIMUM_SYNC_PERIOD.as_secs()
+    )
+}
+
+const fn what(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Direct => "no proxy; clients call the endpoints. What all ratios are to.",
+        Kind::Millrace => "connections of pods are translated in connect(); UDP per packet.",
+        Kind::MillraceTc => "`--socket-lb host-only`: pods are translated per packet, on their veths.",
+        Kind::IptablesLegacy => "kube-proxy's iptables mode over x_tables.",
+        Kind::IptablesNft => "kube-proxy's iptables mode over nf_tables.",
+        Kind::Nftables => "kube-proxy's nftables mode: verdict maps.",
+        Kind::Ipvs => {
+            "kube-proxy's IPVS mode. Where the kernel has it (Debian's kernels do: `apt-get install linux-image-amd64`, \
+             `modprobe ip_vs`), the same command measures it beside the others."
+        }
+    }
+}
+
+pub(super) fn limits(report: &Report) -> String {
+    let mut text = String::from(
+        "## What these figures cannot show\n\n\
+         - No network card and no wire: packets cross veth pairs of one kernel. On a network the direct path costs more, \
+         and every ratio is closer to 1.\n\
+         - One processor for client and server, so that no figure depends on where the scheduler puts them or on how long \
+         an idle one takes to wake. Locks that many processors share cost nothing here.\n\
+         - Processor time does not include kernel threads (ksoftirqd), which had next to nothing to do at this rate.\n\
+         - The rivals' generators do less than kube-proxy where they differ, which favours the rivals; their memory is the \
+         kernel's only, since no kube-proxy runs.\n",
+    );
+    if report.participants.iter().any(|participant| participant.kind == Kind::Ipvs && participant.absent.is_some()) {
+        text.push_str("- IPVS, which this kernel does not have.\n");
+    }
+    text
+}

@@ -1,0 +1,176 @@
+//! What every contestant gets, each one of its own: a node, a client pod, and a server pod with as many addresses as
+//! services have endpoints.
+//!
+//! ```text
+//!  [ client 192.168.1.11 ]--[ node 10.0.0.1 ]--[ server 192.168.1.100, 192.168.3.0/24 ]
+//! ```
+
+use std::{
+    io::{BufRead, BufReader, Lines, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use millrace_tests::{
+    address::{in_family, twin},
+    network::{Network, NodeSpec},
+    node::Node,
+};
+use nix::{
+    sched::{CpuSet, sched_getaffinity},
+    unistd::Pid,
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    cluster::{ANSWERING, ENDPOINTS, TARGET_PORT, answering},
+    probe::client::{Target, orders::Order},
+};
+
+pub const NODE: &str = "n1";
+const CLIENT: (&str, Ipv4Addr) = ("client", Ipv4Addr::new(192, 168, 1, 11));
+const SERVER: (&str, Ipv4Addr) = ("server", Ipv4Addr::new(192, 168, 1, 100));
+
+pub struct Topology {
+    // Processes end before what they live in.
+    server: Child,
+    network: Network,
+}
+
+impl Drop for Topology {
+    fn drop(&mut self) {
+        end(&mut self.server);
+    }
+}
+
+impl Topology {
+    /// Returns when the server answers.
+    pub fn create() -> Result<Self> {
+        let mut network = Network::create(&[NodeSpec { name: NODE, zone: "a", number: 1 }])?;
+        let node = network.node_mut(NODE)?;
+        node.add_pod(CLIENT.0, CLIENT.1)?;
+        node.add_pod(SERVER.0, SERVER.1)?;
+        add_addresses(node)?;
+        let server = serve(node)?;
+        Ok(Self { server, network })
+    }
+
+    pub fn node(&self) -> Result<&Node> {
+        self.network.node(NODE)
+    }
+
+    /// The server's addresses, without a service before them.
+    pub fn direct(&self, v6: bool) -> Vec<SocketAddr> {
+        let addresses = answering(ENDPOINTS).into_iter();
+        addresses.map(|v4| SocketAddr::new(in_family(v4, v6), TARGET_PORT)).collect()
+    }
+
+    /// A client in the client pod that measures these targets.
+    pub fn client(&self, targets: &[Target]) -> Result<Client> {
+        let mut command = self.node()?.pod(CLIENT.0)?.command(&own_binary()?)?;
+        command.args(["obey", "--cpu", &traffic_cpu()?.to_string(), "--preferred"]);
+        command.args(["--server", &self.server.id().to_string()]);
+        for target in targets {
+            command.arg("--target").arg(target.to_string());
+        }
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run the client")?;
+        let orders = child.stdin.take().context("no input")?;
+        let answers = BufReader::new(child.stdout.take().context("no output")?).lines();
+        Ok(Client { child, orders, answers })
+    }
+}
+
+/// A process in the client pod that does what it is told.
+pub struct Client {
+    child: Child,
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+impl Client {
+    /// Gives an order and waits for its answer.
+    pub fn ask<T: DeserializeOwned>(&mut self, order: Order) -> Result<T> {
+        self.tell(order)?;
+        self.hear()
+    }
+
+    /// Gives an order; its answer is there for [`Client::hear`] when it is carried out.
+    pub fn tell(&mut self, order: Order) -> Result<()> {
+        let told = writeln!(self.orders, "{}", serde_json::to_string(&order)?);
+        // A client that failed says why when it is heard.
+        if told.is_ok() { self.orders.flush().context("give an order to the client") } else { Ok(()) }
+    }
+
+    pub fn hear<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let Some(line) = self.answers.next() else {
+            let mut said = String::new();
+            if let Some(errors) = self.child.stderr.take() {
+                std::io::Read::read_to_string(&mut BufReader::new(errors), &mut said).unwrap_or_default();
+            }
+            anyhow::bail!("the client failed: {}", said.trim());
+        };
+        serde_json::from_str(&line.context("the client's answer")?).context("the client's figures")
+    }
+}
+
+/// It may have ended already.
+pub fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// This program: it is also what runs in the pods. The agent lies beside it.
+pub fn own_binary() -> Result<PathBuf> {
+    std::env::var_os("MILLRACE_BENCH")
+        .map_or_else(|| std::env::current_exe().context("where is this program?"), |path| Ok(path.into()))
+}
+
+/// All of [`ANSWERING`], behind one neighbour: hundreds of them would overrun the kernel's table.
+fn add_addresses(node: &Node) -> Result<()> {
+    let pod = node.pod(SERVER.0)?;
+    pod.netns.sysctl(&[("ipv6/ip_nonlocal_bind", "1")])?;
+    pod.netns.ip(&[
+        format!("route add local {ANSWERING}/24 dev lo"),
+        format!("route add local {}/64 dev lo", twin(ANSWERING)),
+    ])?;
+    node.netns.ip(&[
+        format!("route add {ANSWERING}/24 via {} dev {} onlink", pod.v4, pod.device),
+        format!("route add {}/64 via {} dev {} onlink", twin(ANSWERING), pod.v6, pod.device),
+    ])
+}
+
+/// Client and server share a processor, the last that this process may use. On two of them an exchange costs whatever
+/// waking an idle processor does, twice: on a virtual machine more than the path, and now and then nothing.
+fn traffic_cpu() -> Result<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).context("which processors are there?")?;
+    (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false)).context("no processor to run on")
+}
+
+fn serve(node: &Node) -> Result<Child> {
+    let mut command = node.pod(SERVER.0)?.command(&own_binary()?)?;
+    command.args(["serve", "--port", &TARGET_PORT.to_string()]).stdout(Stdio::piped());
+    command.args(["--cpu", &traffic_cpu()?.to_string(), "--preferred"]);
+    for v4 in answering(ENDPOINTS) {
+        for address in [IpAddr::from(v4), twin(v4).into()] {
+            command.args(["--address", &address.to_string()]);
+        }
+    }
+    let mut child = command.spawn().context("cannot run the server")?;
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().context("no output")?).read_line(&mut ready)?;
+    ensure!(ready.trim() == "ready", "the server did not start");
+    Ok(child)
+}
