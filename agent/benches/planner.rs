@@ -19,8 +19,8 @@ use millrace_agent::{
     diff::{Planner, Sizes},
     lb::{Balancer, NodeInfo},
     model::{
-        Endpoint, EndpointSlice, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort,
-        Topology,
+        Algorithm, Endpoint, EndpointSlice, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey,
+        SlicePort, Topology,
     },
     watch::Change,
 };
@@ -133,6 +133,7 @@ fn service(at: u32) -> Service {
         ports: [ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: 0 }].into(),
         internal_policy: Policy::Cluster,
         external_policy: Policy::Cluster,
+        algorithm: Algorithm::Random,
         affinity_seconds: None,
         health_check_port: 0,
     }

@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use millrace_agent::{
     lb::{Balancer, Decision, Frontend, NodeInfo, Set},
     model::{
-        Endpoint, EndpointSlice, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort,
-        Topology,
+        Algorithm, Endpoint, EndpointSlice, Index, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey,
+        SlicePort, Topology,
     },
     watch::Change,
 };
@@ -28,6 +28,7 @@ fn service(name: &str, created: i64, ip: &str) -> Service {
         ports: [ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: 0 }].into(),
         internal_policy: Policy::Cluster,
         external_policy: Policy::Cluster,
+        algorithm: Algorithm::Random,
         affinity_seconds: None,
         health_check_port: 0,
     }

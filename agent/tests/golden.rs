@@ -23,7 +23,7 @@ use millrace_agent::{
 use serde_json::Value;
 use support::pipeline::Pipeline;
 
-const SIZES: Sizes = Sizes { services: 64, frontends: 128, backends: 256, slots: 256 };
+const SIZES: Sizes = Sizes { services: 64, frontends: 128, backends: 256, slots: 1024 };
 
 fn changes(path: &Path) -> Vec<Change> {
     let text = fs::read_to_string(path).unwrap();

@@ -2,7 +2,7 @@
 //! what is said about those that make no sense.
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
-use millrace_agent::model::{EndpointSlice, Malformed, Parsed, Policy, Protocol, Service, ServiceCidr};
+use millrace_agent::model::{Algorithm, EndpointSlice, Malformed, Parsed, Policy, Protocol, Service, ServiceCidr};
 use serde_json::{Value, json};
 
 fn service(change: impl FnOnce(&mut Value)) -> Result<Option<Parsed<Service>>, Malformed> {
@@ -110,6 +110,25 @@ fn an_object_that_cannot_be_served_at_all_names_the_field_and_the_remedy() {
     }
     let message = slice(|s| s["addressType"] = json!("ipv4")).unwrap_err().to_string();
     assert_eq!(message, "addressType: `ipv4` is no address type; write IPv4, IPv6 or FQDN");
+}
+
+/// How endpoints are chosen is asked for by an annotation; one that nobody understands is named, and changes nothing.
+#[test]
+fn an_annotation_asks_for_an_algorithm() {
+    let asked = |algorithm: Value| {
+        service(|s| s["metadata"]["annotations"] = json!({"millrace.io/algorithm": algorithm, "other": "maglev"}))
+    };
+    assert_eq!(whole(service(|_| {})).algorithm, Algorithm::Random);
+    assert_eq!(whole(asked(json!("random"))).algorithm, Algorithm::Random);
+    assert_eq!(whole(asked(json!("maglev"))).algorithm, Algorithm::Maglev);
+    let (service, problems) = partly(asked(json!("Maglev")));
+    assert_eq!(service.algorithm, Algorithm::Random);
+    assert_eq!(
+        problems,
+        [
+            "metadata.annotations[millrace.io/algorithm]: `Maglev` is no algorithm, random is used; write random or maglev"
+        ]
+    );
 }
 
 #[test]

@@ -4,12 +4,16 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use millrace_agent::{
     datapath::MemoryTables,
     diff::{Op, Planner, Sizes, dump},
-    lb::{Balancer, Frontend},
+    lb::{Balancer, Frontend, table},
+    model::Algorithm,
 };
 use millrace_common::service::SetWord;
 use support::{
@@ -20,7 +24,7 @@ use support::{
     watched::Watched,
 };
 
-const SIZES: Sizes = Sizes { services: 128, frontends: 256, backends: 1024, slots: 1024 };
+const SIZES: Sizes = Sizes { services: 128, frontends: 256, backends: 1024, slots: 16_384 };
 /// Comparing all maps with the model costs more than many events.
 const EVENTS_PER_COMPARISON: usize = 8;
 
@@ -35,16 +39,23 @@ fn found(tables: &MemoryTables) -> Frontends {
             (0, 1) => Expected::Reject,
             (0, 2) => Expected::Drop,
             (0, _) => Expected::Unused,
-            (count, base) => Expected::Endpoints(
-                (base..base + count)
-                    .map(|at| {
-                        let slot = snapshot.slots[&(family, at)];
-                        assert_eq!(slot.owner, index);
-                        assert!(snapshot.backends[&slot.backend].serving());
-                        slot.address
-                    })
-                    .collect(),
-            ),
+            (count, base) => {
+                let address = |at| {
+                    let slot = snapshot.slots[&(family, at)];
+                    assert_eq!(slot.owner, index);
+                    assert!(snapshot.backends[&slot.backend].serving());
+                    slot.address
+                };
+                let members: BTreeSet<SocketAddr> = (base..base + count).map(address).collect();
+                let algorithm = if word.has_table() { Algorithm::Maglev } else { Algorithm::Random };
+                if word.has_table() {
+                    let sorted: Vec<SocketAddr> = members.iter().copied().collect();
+                    let wanted = table(&sorted).into_iter().map(|member| sorted[usize::from(member)]);
+                    let held = snapshot.tables[&(family, base)].iter().map(|at| address(base + u32::from(*at)));
+                    assert!(wanted.eq(held), "the table of {}", snapshot.names[&index]);
+                }
+                Expected::Endpoints(algorithm, members)
+            }
         }
     };
     (snapshot.frontends.iter())

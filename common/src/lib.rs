@@ -18,6 +18,7 @@ pub mod flow;
 pub mod fragment;
 pub mod frontend;
 pub mod header;
+pub mod maglev;
 pub mod maps;
 pub mod scratch;
 pub mod select;

@@ -41,17 +41,20 @@ pub fn find(count: u32, backend: u32, mut id_at: impl FnMut(u32) -> Option<u32>)
 #[must_use]
 pub fn tag<A: AsRef<[u32]>>(tuple: &Tuple<A>) -> u32 {
     let mut hash = 0x9e37_79b9u32;
-    let mut mix = |word: u32| {
-        hash = (hash ^ word).wrapping_mul(0x85eb_ca6b);
-        hash ^= hash >> 15;
-    };
     for &word in tuple.source.as_ref() {
-        mix(word);
+        hash = mix(hash, word);
     }
     for &word in tuple.destination.as_ref() {
-        mix(word);
+        hash = mix(hash, word);
     }
-    mix((tuple.source_port.network() as u32) << 16 | tuple.destination_port.network() as u32);
-    mix((tuple.protocol as u32) << 8 | tuple.direction as u32);
-    hash | 1
+    hash = mix(hash, (tuple.source_port.network() as u32) << 16 | tuple.destination_port.network() as u32);
+    mix(hash, (tuple.protocol as u32) << 8 | tuple.direction as u32) | 1
+}
+
+/// One step of a hash.
+#[inline(always)]
+#[must_use]
+pub const fn mix(hash: u32, word: u32) -> u32 {
+    let hash = (hash ^ word).wrapping_mul(0x85eb_ca6b);
+    hash ^ hash >> 15
 }

@@ -1,6 +1,6 @@
 //! A service record: a few aligned words, each flipped by one 8-byte store.
 
-use crate::frontend::FrontendKind;
+use crate::{frontend::FrontendKind, maglev};
 
 /// Value of SERVICES. One record per service port and address family.
 ///
@@ -18,7 +18,8 @@ pub struct ServiceRecord {
     pub _reserved: u64,
 }
 
-/// `base:32 | count:20 | generation:12`, low bits first: a block of SLOTS, or a reason why there is none.
+/// `base:31 | table:1 | count:20 | generation:12`, low bits first: a block of SLOTS, or a reason why there is none. With
+/// `table`, a lookup table ([`crate::maglev`]) lies behind the block.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct SetWord(pub u64);
@@ -39,6 +40,7 @@ impl SetWord {
     pub const MAX_COUNT: u32 = (1 << 20) - 1;
     /// Generations wrap after this many.
     pub const GENERATIONS: u16 = 1 << 12;
+    const TABLE: u64 = 1 << 31;
     pub const UNUSED: Self = Self(0);
     pub const REJECT: Self = Self(1);
     pub const DROP: Self = Self(2);
@@ -53,10 +55,28 @@ impl SetWord {
         )
     }
 
+    /// The same block, with a table behind it.
+    #[must_use]
+    pub const fn with_table(self) -> Self {
+        Self(self.0 | Self::TABLE)
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_table(self) -> bool {
+        self.0 & Self::TABLE != 0
+    }
+
     #[inline(always)]
     #[must_use]
     pub const fn base(self) -> u32 {
-        self.0 as u32
+        (self.0 & !Self::TABLE) as u32
+    }
+
+    /// Slots that belong to it, those of its table included.
+    #[must_use]
+    pub const fn slots(self) -> u32 {
+        self.count() + if self.has_table() { maglev::slots(self.count()) } else { 0 }
     }
 
     #[inline(always)]

@@ -10,8 +10,9 @@ use millrace_common::{
     address::{Address, Port},
     affinity::{AffinityKey, AffinityValue},
     backend::{BackendState, Slot},
+    flow::Tuple,
     frontend::{FrontendKey, FrontendKind, FrontendValue},
-    select,
+    maglev, select,
     service::{Attributes, NoEndpoints, SetWord, SourceRange, inside_uses_local, outside_uses_local},
     verdict::Verdict,
 };
@@ -121,9 +122,14 @@ impl Service {
         F::source_ranges().get(Key::new(bits, SourceRange { service: self.index, client })).is_some()
     }
 
-    /// A backend for a new connection of `client`: the remembered one under session affinity, else a random one.
+    /// A backend for a new connection of `client`: the remembered one under session affinity, else one by the set's
+    /// table, else a random one. Without affinity the table asks for the whole `flow`, which a socket does not know.
     #[inline(always)]
-    pub(crate) fn choose<F: Family>(&self, client: F::Address) -> Result<Backend<F::Address>, NoBackend> {
+    pub(crate) fn choose<F: Family>(
+        &self,
+        client: F::Address,
+        flow: Option<&Tuple<F::Address>>,
+    ) -> Result<Backend<F::Address>, NoBackend> {
         if self.is_guarded() && !self.lets_in::<F>(client) {
             return Err(NoBackend::Excluded);
         }
@@ -135,12 +141,16 @@ impl Service {
             });
         }
         if !self.attributes.has(Attributes::AFFINITY) {
-            return self.random::<F>();
+            return match flow {
+                Some(flow) if self.set.has_table() => self.looked_up::<F>(maglev::hash_of_flow(flow)),
+                _ => self.random::<F>(),
+            };
         }
         let key = AffinityKey { client, service: self.index };
         let now = now_ms();
         let backend = match self.remembered::<F>(&key, now) {
             Some(backend) => backend,
+            None if self.set.has_table() => self.looked_up::<F>(maglev::hash_of_client(client))?,
             None => self.random::<F>()?,
         };
         let value = AffinityValue { backend: backend.id, epoch: backend.epoch, last_used: now };
@@ -156,6 +166,26 @@ impl Service {
         // SAFETY: a helper without arguments.
         let random = unsafe { bpf_get_prandom_u32() };
         self.backend_at::<F>(select::slot(random, self.set.count())).ok_or(NoBackend::Drop)
+    }
+
+    /// The backend that the set's table has for a hash.
+    #[inline(always)]
+    fn looked_up<F: Family>(&self, hash: u32) -> Result<Backend<F::Address>, NoBackend> {
+        let members = self.set.count();
+        let place = maglev::place(hash, maglev::size(members));
+        let page = self.set.base().wrapping_add(members).wrapping_add(place / maglev::PER_SLOT);
+        let Some(page) = F::slots().get_ptr(page) else {
+            count(Verdict::BugBeyondMap);
+            return Err(NoBackend::Drop);
+        };
+        let at = (place % maglev::PER_SLOT) as usize;
+        // SAFETY: the map gave the pointer, a page is no longer than a slot, and `at` is within it.
+        let offset = unsafe { read_volatile(page.cast::<u16>().add(at)) } as u32;
+        if offset >= members {
+            count(Verdict::BugForeignSlot);
+            return Err(NoBackend::Drop);
+        }
+        self.backend_at::<F>(offset).ok_or(NoBackend::Drop)
     }
 
     #[inline(always)]

@@ -19,6 +19,7 @@ struct Service {
     frontends: Vec<ServiceFrontend>,
     internal_policy: &'static str,
     external_policy: &'static str,
+    algorithm: &'static str,
     /// Seconds; 0 without session affinity.
     affinity_seconds: u32,
     cluster: Set,
@@ -42,7 +43,7 @@ enum Set {
 
 impl Row for Service {
     const HEADER: &'static [&'static str] =
-        &["SERVICE PORT", "FRONTEND", "KIND", "POLICY", "AFFINITY", "ENDPOINTS", "LOCAL"];
+        &["SERVICE PORT", "FRONTEND", "KIND", "POLICY", "CHOICE", "AFFINITY", "ENDPOINTS", "LOCAL"];
 
     fn cells(&self) -> Vec<String> {
         let column =
@@ -53,6 +54,7 @@ impl Row for Service {
             column(|frontend| &frontend.address),
             column(|frontend| frontend.kind),
             self.internal_policy.to_owned(),
+            self.algorithm.to_owned(),
             affinity,
             self.cluster.text(),
             self.local.text(),
@@ -107,12 +109,14 @@ fn rows(snapshot: &Snapshot) -> Vec<Service> {
 fn row(index: u32, name: &str, record: ServiceRecord, frontends: Vec<ServiceFrontend>) -> Service {
     let attributes = Attributes(record.attributes);
     let policy = |flag| if attributes.has(flag) { "Local" } else { "Cluster" };
+    let has_table = SetWord(record.cluster).has_table() || SetWord(record.local).has_table();
     Service {
         index,
         name: name.to_owned(),
         frontends,
         internal_policy: policy(Attributes::INTERNAL_LOCAL),
         external_policy: policy(Attributes::EXTERNAL_LOCAL),
+        algorithm: if has_table { "maglev" } else { "random" },
         affinity_seconds: attributes.affinity_seconds(),
         cluster: Set::of(record.cluster),
         local: Set::of(record.local),

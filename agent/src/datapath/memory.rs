@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use millrace_common::{
     backend::BackendState,
     frontend::FrontendKind,
+    maglev,
     service::{ServiceName, ServiceRecord, SetWord},
 };
 
@@ -19,6 +20,13 @@ use crate::{
     diff::{Op, Sizes, Snapshot, SnapshotSlot, Word},
     lb::{Family, Frontend},
 };
+
+/// What lies in SLOTS.
+#[derive(Clone, Debug)]
+enum Element {
+    Slot(SnapshotSlot),
+    Page(Box<[u16]>),
+}
 
 /// Decides whether an operation fails.
 pub type Fault = Box<dyn FnMut(&Op) -> bool + Send>;
@@ -30,7 +38,7 @@ pub struct MemoryTables {
     owned: BTreeSet<IpAddr>,
     records: Vec<ServiceRecord>,
     names: Vec<Option<Box<ServiceName>>>,
-    slots: [Vec<Option<SnapshotSlot>>; 2],
+    slots: [Vec<Option<Element>>; 2],
     backends: Vec<BackendState>,
     cidrs: BTreeSet<IpNet>,
     ranges: BTreeMap<u32, BTreeSet<IpNet>>,
@@ -76,10 +84,33 @@ impl MemoryTables {
         self.records[index as usize]
     }
 
-    /// `None`: never written.
+    /// `None`: never written, or part of a table.
     #[must_use]
     pub fn slot(&self, family: Family, index: u32) -> Option<SnapshotSlot> {
-        self.slots[family as usize][index as usize]
+        match self.slots[family as usize][index as usize] {
+            Some(Element::Slot(slot)) => Some(slot),
+            _ => None,
+        }
+    }
+
+    /// What a set's table has in a place: an offset into the set's block. `None`: there is no table.
+    #[must_use]
+    pub fn place(&self, family: Family, word: SetWord, place: u32) -> Option<u16> {
+        let index = word.base() + word.count() + place / maglev::PER_SLOT;
+        match &self.slots[family as usize][index as usize] {
+            Some(Element::Page(entries)) => entries.get((place % maglev::PER_SLOT) as usize).copied(),
+            _ => None,
+        }
+    }
+
+    fn table(&self, family: Family, word: SetWord) -> Vec<u16> {
+        let behind = word.base().saturating_add(word.count());
+        let pages = self.slots[family as usize].iter().skip(behind as usize).take(maglev::slots(word.count()) as usize);
+        let entries = pages.filter_map(|element| match element {
+            Some(Element::Page(entries)) => Some(&entries[..]),
+            _ => None,
+        });
+        entries.flatten().copied().collect()
     }
 
     #[must_use]
@@ -109,6 +140,9 @@ impl MemoryTables {
                 for at in (word.base()..self.sizes.slots).take(word.count() as usize) {
                     snapshot.slots.extend(self.slot(family, at).map(|slot| ((family, at), slot)));
                 }
+                if word.has_table() {
+                    snapshot.tables.insert((family, word.base()), self.table(family, word));
+                }
             }
             snapshot.names.insert(index, name);
             snapshot.records.insert(index, record);
@@ -119,11 +153,16 @@ impl MemoryTables {
     fn apply(&mut self, op: &Op) -> io::Result<()> {
         match op {
             Op::StoreBackend { id, state } => *at(&mut self.backends, *id)? = *state,
-            Op::WriteBlock { family, base, generation, owner, slots } => {
+            Op::WriteBlock { family, base, generation, owner, slots, table } => {
                 let map = &mut self.slots[*family as usize];
                 for (index, slot) in (*base..).zip(slots) {
                     let (address, backend) = (slot.address, slot.backend);
-                    *at(map, index)? = Some(SnapshotSlot { address, backend, generation: *generation, owner: *owner });
+                    let slot = SnapshotSlot { address, backend, generation: *generation, owner: *owner };
+                    *at(map, index)? = Some(Element::Slot(slot));
+                }
+                let behind = *base + slots.len() as u32;
+                for (index, page) in (behind..).zip(table.chunks(maglev::PER_SLOT as usize)) {
+                    *at(map, index)? = Some(Element::Page(page.into()));
                 }
             }
             Op::StoreName { index, name } => {

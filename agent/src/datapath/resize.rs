@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path};
 
 use aya::maps::{MapData, MapError};
-use millrace_common::maps::{self, MapKind, MapSpec};
+use millrace_common::{
+    maps::{self, MapKind, MapSpec},
+    service::SetWord,
+};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use tracing::info;
 
@@ -60,7 +63,9 @@ pub(super) fn pin_again(from: &Path, to: &Path, name: &str) -> Result<(), SetupE
 fn check_fit(pins: &Pins, limits: &Limits, resized: &[&'static MapSpec]) -> Result<(), SetupError> {
     let now = snapshot(pins)?;
     let highest = |last: Option<u32>| last.map_or(0, |index| u64::from(index) + 1);
-    let slots = highest(now.slots.keys().map(|(_, index)| *index).max());
+    let words = now.records.values().flat_map(|record| [SetWord(record.cluster), SetWord(record.local)]);
+    let blocks = words.filter(|word| word.count() > 0);
+    let slots = blocks.map(|word| u64::from(word.base()) + u64::from(word.slots())).max().unwrap_or(0);
     for spec in resized {
         let (used, flag) = match spec.name {
             "SERVICES" | "NAMES" => (highest(now.names.keys().last().copied()), "--max-services"),

@@ -1,6 +1,6 @@
 //! Reads the pinned maps into plain values: at start-up, and for the command line.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use aya::{Pod, maps::MapError};
 use ipnet::IpNet;
@@ -8,6 +8,7 @@ use millrace_common::{
     address::{Addr4, Addr6, Address},
     backend::{BackendState, Slot},
     frontend::{FrontendKey, FrontendKind, FrontendValue},
+    maglev,
     service::{ServiceName, ServiceRecord, SetWord, SourceRange},
 };
 
@@ -82,8 +83,26 @@ where
             let Slot { backend, generation, owner, .. } = slot;
             snapshot.slots.insert((family, index), SnapshotSlot { address, backend, generation, owner });
         }
+        if word.has_table() {
+            snapshot.tables.insert((family, word.base()), read_table(&slots, word).map_err(failed(map))?);
+        }
     }
     Ok(())
+}
+
+/// As much of a table as lies in the map.
+fn read_table<A>(slots: &SharedArray<Slot<A>>, word: SetWord) -> io::Result<Vec<u16>>
+where
+    Slot<A>: Pod,
+{
+    let behind = word.base().saturating_add(word.count());
+    let pages = (behind..slots.len()).take(maglev::slots(word.count()) as usize);
+    let mut table = Vec::new();
+    for index in pages {
+        table.extend(slots.read_page(index)?);
+    }
+    table.truncate(maglev::size(word.count()) as usize);
+    Ok(table)
 }
 
 fn read_backends(pins: &Pins, snapshot: &mut Snapshot) -> Result<(), SetupError> {
@@ -150,6 +169,6 @@ fn unreadable(map: &'static str, source: MapError) -> SetupError {
     SetupError::Map { map: map.to_owned(), operation: "read", source }
 }
 
-fn failed(map: &'static str) -> impl Fn(std::io::Error) -> SetupError {
+fn failed(map: &'static str) -> impl Fn(io::Error) -> SetupError {
     move |error| unreadable(map, MapError::IoError(error))
 }

@@ -11,6 +11,7 @@ use millrace_common::{
     address::{Addr4, Addr6, Address, Port, addr4, addr6},
     backend::Slot,
     frontend::{FrontendKey, FrontendKind, FrontendValue},
+    maglev,
     service::{ServiceName, ServiceRecord, SourceRange},
 };
 
@@ -84,6 +85,13 @@ impl KernelTables {
         }
     }
 
+    fn write_table(&self, family: Family, base: u32, table: &[u16]) -> io::Result<()> {
+        match family {
+            Family::V4 => write_pages(&self.slots.v4, base, table),
+            Family::V6 => write_pages(&self.slots.v6, base, table),
+        }
+    }
+
     fn insert(&mut self, address: IpAddr, port: u16, protocol: u8, value: FrontendValue) -> io::Result<()> {
         match address {
             IpAddr::V4(ip) => insert(&mut self.frontends.v4, key(addr4(ip), port, protocol), value),
@@ -145,8 +153,9 @@ impl KernelTables {
     fn apply(&mut self, op: &Op) -> io::Result<()> {
         match op {
             Op::StoreBackend { id, state } => self.backends.store_word(*id, 0, state.0),
-            Op::WriteBlock { family, base, generation, owner, slots } => {
-                self.write_block(*family, *base, Place { generation: *generation, owner: *owner }, slots)
+            Op::WriteBlock { family, base, generation, owner, slots, table } => {
+                self.write_block(*family, *base, Place { generation: *generation, owner: *owner }, slots)?;
+                self.write_table(*family, *base + slots.len() as u32, table)
             }
             Op::StoreName { index, name } => self.names.write(*index, **name),
             Op::StoreWord { index, word, value } => self.services.store_word(*index, offset(*word), *value),
@@ -211,6 +220,18 @@ where
         let Place { generation, owner } = at;
         let port = Port::new(slot.address.port());
         array.write(index, Slot { address, port, generation, backend: slot.backend, owner })?;
+    }
+    Ok(())
+}
+
+fn write_pages<A>(array: &SharedArray<Slot<A>>, base: u32, table: &[u16]) -> io::Result<()>
+where
+    Slot<A>: Pod,
+{
+    for (index, entries) in (base..).zip(table.chunks(maglev::PER_SLOT as usize)) {
+        let mut page = maglev::Page::default();
+        page[..entries.len()].copy_from_slice(entries);
+        array.write_page(index, page)?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::{
 
 use aya::{Pod, maps::MapData};
 use memmap2::{MmapOptions, MmapRaw};
+use millrace_common::maglev;
 
 /// Windows begin and end at a page, of whatever size the kernel has them: none has larger ones.
 const PAGE: usize = 1 << 16;
@@ -88,6 +89,20 @@ impl<V: Pod> SharedArray<V> {
     pub(super) fn write(&self, index: u32, value: V) -> io::Result<()> {
         // SAFETY: as in `read`; the plan writes only free elements with this.
         self.at(index, |place| unsafe { ptr::write_volatile(place.cast::<V>(), value) })
+    }
+
+    /// Part of a lookup table in place of a value.
+    pub(super) fn read_page(&self, index: u32) -> io::Result<maglev::Page> {
+        const { assert!(size_of::<maglev::Page>() <= Self::STRIDE) };
+        // SAFETY: as in `read`: a page is no longer than a value, and any bytes are one.
+        self.at(index, |place| unsafe { ptr::read_volatile(place.cast::<maglev::Page>()) })
+    }
+
+    /// Part of a lookup table that no program looks at yet, in place of a value.
+    pub(super) fn write_page(&self, index: u32, page: maglev::Page) -> io::Result<()> {
+        const { assert!(size_of::<maglev::Page>() <= Self::STRIDE) };
+        // SAFETY: as in `write`.
+        self.at(index, |place| unsafe { ptr::write_volatile(place.cast::<maglev::Page>(), page) })
     }
 
     /// One 8-byte store of word `word` of a value, after everything written before it is visible.

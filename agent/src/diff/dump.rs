@@ -91,6 +91,9 @@ fn set(snapshot: &Snapshot, index: u32, family: Family, word: SetWord) -> String
         let comma = if text.is_empty() { "" } else { ", " };
         let _ = write!(text, "{comma}{}{note}", slot.address);
     }
+    if word.has_table() {
+        text.push_str("; maglev");
+    }
     let missing = word.count() as usize - members.len().min(word.count() as usize);
     if missing > 0 {
         let _ = write!(text, " ({missing} slots beyond the map)");

@@ -30,13 +30,15 @@ pub enum Op {
         id: u32,
         state: BackendState,
     },
-    /// A fresh block of slots that no record points to yet.
+    /// A fresh block of slots that no record points to yet, and the lookup table behind it.
     WriteBlock {
         family: Family,
         base: u32,
         generation: u16,
         owner: u32,
         slots: Vec<SlotValue>,
+        /// Offsets into the block; empty: none.
+        table: Vec<u16>,
     },
     /// NAMES\[index\] = name (zeroed: the record is free).
     StoreName {

@@ -12,11 +12,19 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use millrace_common::{
     backend::BackendState,
+    maglev,
     service::{NAME_BYTES, ServiceName, SetWord},
 };
 
-use super::{NoRoom, Op, SlotValue, Word, mirror::Mirror, record::Member};
-use crate::lb::{Family, PortName, Set, WantedPort};
+use super::{
+    NoRoom, Op, SlotValue, Word,
+    mirror::Mirror,
+    record::{Member, Published},
+};
+use crate::{
+    lb::{Family, PortName, Set, WantedPort, table},
+    model::Algorithm,
+};
 
 /// Operations that bring the record `index` to `wanted`, without its frontends.
 ///
@@ -37,7 +45,7 @@ fn fill(mirror: &mut Mirror, index: u32, wanted: &WantedPort, ops: &mut Vec<Op>)
     let (members, gone) = assign_ids(mirror, index, wanted, ops)?;
     let cluster = Target::of(&wanted.cluster, &members);
     let local = Target::of(&wanted.local, &members);
-    let (cluster, local) = words(mirror, index, wanted.name.family, &cluster, &local, ops)?;
+    let (cluster, local) = words(mirror, index, wanted, &cluster, &local, ops)?;
     if mirror.record(index).is_none_or(|record| !record.named) {
         ops.push(Op::StoreName { index, name: name_of(&wanted.name) });
     }
@@ -186,12 +194,13 @@ impl Target {
         }
     }
 
-    /// True when the block with these ids says so already.
-    fn is(&self, ids: &[u32]) -> bool {
-        match self {
-            Self::Word(_) => false,
-            Self::Block(slots) => !ids.is_empty() && slots.iter().map(|slot| slot.backend).eq(ids.iter().copied()),
-        }
+    /// True when the block behind a word says so already. Its table, if it should have one, follows from its members.
+    fn is(&self, published: &Published, algorithm: Algorithm) -> bool {
+        let Self::Block(slots) = self else { return false };
+        let ids = &published.ids;
+        !ids.is_empty()
+            && slots.iter().map(|slot| slot.backend).eq(ids.iter().copied())
+            && SetWord(published.word).has_table() == has_table(algorithm, slots)
     }
 
     fn equals(&self, other: &Self) -> bool {
@@ -204,25 +213,26 @@ impl Target {
 fn words(
     mirror: &mut Mirror,
     index: u32,
-    family: Family,
+    wanted: &WantedPort,
     cluster: &Target,
     local: &Target,
     ops: &mut Vec<Op>,
 ) -> Result<(u64, u64), NoRoom> {
     let Some(record) = mirror.record(index) else { return Ok((0, 0)) };
+    let algorithm = wanted.algorithm;
     let (old_cluster, old_local) = (record.cluster.clone(), record.local.clone());
     let cluster_word = match cluster {
         Target::Word(word) => word.0,
-        Target::Block(_) if cluster.is(&old_cluster.ids) => old_cluster.word,
+        Target::Block(_) if cluster.is(&old_cluster, algorithm) => old_cluster.word,
         // Safe to share: the cluster word is stored before the local word gives the block up.
-        Target::Block(_) if cluster.is(&old_local.ids) => old_local.word,
-        Target::Block(slots) => new_block(mirror, index, family, slots, ops)?,
+        Target::Block(_) if cluster.is(&old_local, algorithm) => old_local.word,
+        Target::Block(slots) => new_block(mirror, index, wanted, slots, ops)?,
     };
     let local_word = match local {
         Target::Word(word) => word.0,
         Target::Block(_) if local.equals(cluster) => cluster_word,
-        Target::Block(_) if local.is(&old_local.ids) => old_local.word,
-        Target::Block(slots) => new_block(mirror, index, family, slots, ops)?,
+        Target::Block(_) if local.is(&old_local, algorithm) => old_local.word,
+        Target::Block(slots) => new_block(mirror, index, wanted, slots, ops)?,
     };
     Ok((cluster_word, local_word))
 }
@@ -230,19 +240,22 @@ fn words(
 fn new_block(
     mirror: &mut Mirror,
     index: u32,
-    family: Family,
+    wanted: &WantedPort,
     slots: &[SlotValue],
     ops: &mut Vec<Op>,
 ) -> Result<u64, NoRoom> {
     let (count, limit) = (slots.len(), SetWord::MAX_COUNT);
     let length = u32::try_from(count).ok().filter(|length| *length <= limit);
     let length = length.ok_or(NoRoom::SetTooLarge { count, limit })?;
-    let Some(block) = mirror.arenas.of_mut(family).allocate(length) else {
+    let family = wanted.name.family;
+    let table = if has_table(wanted.algorithm, slots) { table_of(slots) } else { Vec::new() };
+    let behind = if table.is_empty() { 0 } else { maglev::slots(length) };
+    let Some(block) = mirror.arenas.of_mut(family).allocate(length + behind) else {
         let map = match family {
             Family::V4 => "SLOTS_V4",
             Family::V6 => "SLOTS_V6",
         };
-        return Err(NoRoom::Full { map, capacity: mirror.sizes.slots, flag: "--max-backends" });
+        return Err(NoRoom::Full { map, capacity: mirror.sizes.slots, flag: "--max-slots" });
     };
     let ids: Arc<[u32]> = slots.iter().map(|slot| slot.backend).collect();
     mirror.loans.blocks.insert((family, block.base), (block, ids));
@@ -250,6 +263,21 @@ fn new_block(
         record.generation = (record.generation + 1) % SetWord::GENERATIONS;
         record.generation
     });
-    ops.push(Op::WriteBlock { family, base: block.base, generation, owner: index, slots: slots.to_vec() });
-    Ok(SetWord::block(block.base, length, generation).0)
+    let word = SetWord::block(block.base, length, generation);
+    let word = if table.is_empty() { word } else { word.with_table() };
+    ops.push(Op::WriteBlock { family, base: block.base, generation, owner: index, slots: slots.to_vec(), table });
+    Ok(word.0)
+}
+
+/// A set that is too large for a table is served without one.
+fn has_table(algorithm: Algorithm, slots: &[SlotValue]) -> bool {
+    algorithm == Algorithm::Maglev && slots.len() <= maglev::MAX_MEMBERS as usize
+}
+
+/// The table of a block, whose slots are sorted by id: an order that nodes do not share, unlike that of the addresses.
+pub(super) fn table_of(slots: &[SlotValue]) -> Vec<u16> {
+    let mut members: Vec<(SocketAddr, u16)> = slots.iter().map(|slot| slot.address).zip(0..=u16::MAX).collect();
+    members.sort_unstable();
+    let addresses: Vec<SocketAddr> = members.iter().map(|(address, _)| *address).collect();
+    table(&addresses).into_iter().map(|member| members[usize::from(member)].1).collect()
 }

@@ -19,7 +19,8 @@ impl Published {
     /// The block of slots behind the word. None too when the word was found in the maps and does not make sense: then
     /// nothing of the arena belongs to it.
     pub(super) fn block(&self) -> Option<Block> {
-        if self.ids.is_empty() { None } else { Block::holding(SetWord(self.word).base(), self.ids.len() as u32) }
+        let word = SetWord(self.word);
+        if self.ids.is_empty() { None } else { Block::holding(word.base(), word.slots()) }
     }
 }
 

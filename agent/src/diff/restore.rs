@@ -13,8 +13,9 @@ use millrace_common::{
 };
 
 use super::{
-    Op, Planner, Sizes, Snapshot, Word,
+    Op, Planner, Sizes, SlotValue, Snapshot, SnapshotSlot, Word,
     backends::NOBODY,
+    port::table_of,
     record::{Published, Record},
 };
 use crate::lb::{Family, Frontend, PortName};
@@ -108,10 +109,10 @@ impl Planner {
                 && slot.backend < self.mirror.sizes.backends
                 && (owned == NOBODY || owned == index && self.mirror.backends.address(slot.backend) == slot.address)
         });
-        if !(whole && ours) {
+        if !(whole && ours && has_its_table(snapshot, family, word, &slots)) {
             return None;
         }
-        self.mirror.arenas.of_mut(family).reserve(word.base(), word.count())?;
+        self.mirror.arenas.of_mut(family).reserve(word.base(), word.slots())?;
         for slot in &slots {
             let known = self.mirror.backends.owner(slot.backend) == index;
             if known || !self.mirror.backends.adopt(slot.backend, index, slot.address) {
@@ -149,4 +150,14 @@ impl Planner {
             .record(index)
             .is_some_and(|record| record.name.as_ref().is_none_or(|name| name.family == frontend.family()))
     }
+}
+
+/// A set without a table needs none; a table that does not follow from the set is not one of ours.
+fn has_its_table(snapshot: &Snapshot, family: Family, word: SetWord, slots: &[SnapshotSlot]) -> bool {
+    let values = slots.iter().map(|slot| SlotValue { address: slot.address, backend: slot.backend });
+    !word.has_table()
+        || snapshot
+            .tables
+            .get(&(family, word.base()))
+            .is_some_and(|table| *table == table_of(&values.collect::<Vec<_>>()))
 }

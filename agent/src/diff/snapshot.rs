@@ -54,6 +54,8 @@ pub struct Snapshot {
     /// By record index, as stored: `namespace/name:port/TCP/v4`.
     pub names: BTreeMap<u32, String>,
     pub slots: BTreeMap<(Family, u32), SnapshotSlot>,
+    /// Lookup tables, by the base of the block that they lie behind.
+    pub tables: BTreeMap<(Family, u32), Vec<u16>>,
     pub backends: BTreeMap<u32, BackendState>,
     pub cidrs: BTreeSet<IpNet>,
     /// Source ranges by record index.

@@ -88,6 +88,7 @@ fn wanted_port(
         cluster: set(categories.cluster),
         local: set(categories.local),
         serving,
+        algorithm: service.algorithm,
         attributes: attributes(service, family, policies),
         source_ranges: source_ranges(node, service, family),
     }

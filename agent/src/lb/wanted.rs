@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use millrace_common::{frontend::FrontendKind, service::Attributes};
 
 use super::PortName;
-use crate::model::Protocol;
+use crate::model::{Algorithm, Protocol};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -81,6 +81,8 @@ pub struct WantedPort {
     pub local: Set,
     /// Every endpoint that still serves, in a set or not: flows to it are left where they are. Sorted, each once.
     pub serving: Vec<SocketAddr>,
+    /// How a flow's endpoint is chosen among those of its set.
+    pub algorithm: Algorithm,
     pub attributes: Attributes,
     /// Clients that the load balancer's VIPs let in; all where there is none.
     pub source_ranges: BTreeSet<IpNet>,

@@ -12,7 +12,7 @@ mod shared;
 pub use endpoint_slice::{Endpoint, EndpointSlice, SliceKey, SlicePort, Topology};
 pub use index::{Dirty, Index};
 pub use node::Node;
-pub use service::{Policy, Protocol, Service, ServiceKey, ServicePort};
+pub use service::{Algorithm, Policy, Protocol, Service, ServiceKey, ServicePort};
 pub use service_cidr::ServiceCidr;
 
 /// A resource that cannot be understood: which field, and what to write instead.

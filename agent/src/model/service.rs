@@ -40,6 +40,15 @@ pub enum Policy {
     Local,
 }
 
+/// How one of several endpoints is chosen for a new flow: the annotation `millrace.io/algorithm`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    #[default]
+    Random,
+    /// The same for the same flow, on every node.
+    Maglev,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     Tcp,
@@ -109,6 +118,7 @@ pub struct Service {
     pub ports: Arc<[ServicePort]>,
     pub internal_policy: Policy,
     pub external_policy: Policy,
+    pub algorithm: Algorithm,
     /// `sessionAffinity: ClientIP`: seconds that an idle client is remembered.
     pub affinity_seconds: Option<u32>,
     /// Where load balancers ask whether this node has local endpoints (`spec.healthCheckNodePort` of a load balancer's

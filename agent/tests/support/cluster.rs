@@ -8,7 +8,8 @@ use std::{
 
 use millrace_agent::{
     model::{
-        Endpoint, EndpointSlice, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort, Topology,
+        Algorithm, Endpoint, EndpointSlice, Policy, Protocol, Service, ServiceKey, ServicePort, SliceKey, SlicePort,
+        Topology,
     },
     watch::Change,
 };
@@ -124,6 +125,7 @@ fn service(at: usize, random: &mut Random) -> Service {
         ports: ports.into(),
         internal_policy: policy(random),
         external_policy: policy(random),
+        algorithm: if random.once_in(12) { Algorithm::Maglev } else { Algorithm::Random },
         affinity_seconds: random.once_in(5).then_some(10_800),
         health_check_port: 0,
     }

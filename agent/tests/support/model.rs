@@ -7,7 +7,7 @@ use std::{
 
 use millrace_agent::{
     lb::{Family, Frontend},
-    model::{Endpoint, Policy, Service, ServicePort},
+    model::{Algorithm, Endpoint, Policy, Service, ServicePort},
 };
 use millrace_common::frontend::FrontendKind;
 
@@ -19,7 +19,7 @@ pub enum Expected {
     Unused,
     Reject,
     Drop,
-    Endpoints(BTreeSet<SocketAddr>),
+    Endpoints(Algorithm, BTreeSet<SocketAddr>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ fn sets(cluster: &Cluster, service: &Service, port: &ServicePort, family: Family
         (false, ..) => Expected::Unused,
         (true, false, _) => Expected::Reject,
         (true, true, true) => Expected::Drop,
-        (true, true, false) => Expected::Endpoints(set),
+        (true, true, false) => Expected::Endpoints(service.algorithm, set),
     };
     let mut outer = service.external_ips.iter().chain(&service.load_balancer_vips);
     let reachable = port.node_port != 0 || outer.any(|ip| Family::of(*ip) == family);

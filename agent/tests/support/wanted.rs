@@ -7,7 +7,7 @@ use std::{
 
 use millrace_agent::{
     lb::{Family, Frontend, PortName, Set, WantedPort},
-    model::{Protocol, ServiceKey},
+    model::{Algorithm, Protocol, ServiceKey},
 };
 use millrace_common::{frontend::FrontendKind, service::Attributes};
 
@@ -41,6 +41,7 @@ pub fn port(service: u8, hosts: &[u8]) -> WantedPort {
         cluster: set(service, hosts),
         local: Set::Unused,
         serving: endpoints(service, hosts),
+        algorithm: Algorithm::Random,
         attributes: Attributes::default(),
         source_ranges: BTreeSet::new(),
     }

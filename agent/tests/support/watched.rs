@@ -8,8 +8,12 @@ use millrace_agent::{
     datapath::{MemoryTables, TableError, Tables},
     diff::Op,
     lb::{Family, Frontend},
+    model::Algorithm,
 };
-use millrace_common::service::{Attributes, NoEndpoints, SetWord, inside_uses_local};
+use millrace_common::{
+    maglev,
+    service::{Attributes, NoEndpoints, SetWord, inside_uses_local},
+};
 
 use super::{
     Random,
@@ -95,6 +99,14 @@ impl Watched {
                 NoEndpoints::Drop => Expected::Drop,
             };
         }
+        let algorithm = if word.has_table() { Algorithm::Maglev } else { Algorithm::Random };
+        if word.has_table() {
+            let size = maglev::size(word.count());
+            for place in [0, size / 2, size - 1] {
+                let member = self.tables.place(family, word, place);
+                assert!(member.is_some_and(|member| u32::from(member) < word.count()), "a table of another set");
+            }
+        }
         let mut last = None;
         let slots = word.base()..word.base() + word.count();
         let address = |at| {
@@ -105,7 +117,7 @@ impl Watched {
             last = Some(slot.backend);
             slot.address
         };
-        Expected::Endpoints(slots.map(address).collect())
+        Expected::Endpoints(algorithm, slots.map(address).collect())
     }
 
     /// The reader goes one step further; false: it has ended.

@@ -151,7 +151,8 @@ fn choose<F: Network, H: Hook>(
     if another && service.attributes.has(Attributes::AFFINITY) {
         return Chosen::None;
     }
-    let chosen = if another { service.random::<F>() } else { service.choose::<F>(packet.tuple.source) };
+    let chosen =
+        if another { service.random::<F>() } else { service.choose::<F>(packet.tuple.source, Some(&packet.tuple)) };
     let backend: Backend<F::Address> = match chosen {
         Ok(backend) => backend,
         Err(NoBackend::Unused) => return Chosen::Unused,

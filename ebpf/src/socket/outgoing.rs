@@ -105,7 +105,8 @@ fn outgoing<F: Family, const CALL: bool>(ctx: &SockAddrContext, named: F::Addres
         count(Verdict::SocketTranslated);
         return Outcome::Send(F::unmapped(kept.backend), kept.backend_port);
     }
-    let backend = match service.choose::<F>(F::node_address()) {
+    // Which port the flow will come from is not known yet.
+    let backend = match service.choose::<F>(F::node_address(), None) {
         Ok(backend) => backend,
         Err(NoBackend::Reject) => return Outcome::Refuse,
         // Silence is not a socket's to give: the packet goes out as it is and is dropped where packets are seen.

@@ -10,6 +10,7 @@ mod errors;
 mod fragments;
 mod hairpin;
 mod limits;
+mod maglev;
 mod malformed;
 mod race;
 mod random;

@@ -15,7 +15,7 @@ use aya::{
     },
     programs::SchedClassifier,
 };
-use millrace_agent::datapath::object;
+use millrace_agent::{datapath::object, lb::table};
 use millrace_common::{
     address::{Addr4, Addr6, Port, addr4, addr6, protocol},
     affinity::{AffinityKey, AffinityValue},
@@ -24,6 +24,7 @@ use millrace_common::{
     flow::{Flow, Tuple},
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendKind, FrontendValue},
+    maglev,
     service::{Attributes, ServiceRecord, SetWord, SourceRange},
     verdict::Verdict,
 };
@@ -173,6 +174,31 @@ impl Rig {
             self.serving(backend, 1, true);
         }
         self.set(index, SetWord::block(base, u32::try_from(backends.len()).unwrap(), generation));
+    }
+
+    /// As [`Self::backends`], with a lookup table behind them.
+    pub(crate) fn backends_by_table(&mut self, index: u32, backends: &[(u32, SocketAddr)]) {
+        self.backends(index, backends);
+        let word = SetWord(self.array::<ServiceRecord>("SERVICES").get(&index, 0).unwrap().cluster).with_table();
+        let by_id: Vec<SocketAddr> = BTreeMap::from_iter(backends.iter().copied()).into_values().collect();
+        let mut sorted = by_id.clone();
+        sorted.sort_unstable();
+        let offset = |member: u16| by_id.iter().position(|address| *address == sorted[usize::from(member)]).unwrap();
+        let table: Vec<u16> = table(&sorted).into_iter().map(|member| u16::try_from(offset(member)).unwrap()).collect();
+        let six = by_id.iter().any(SocketAddr::is_ipv6);
+        for (at, entries) in (word.base() + word.count()..).zip(table.chunks(maglev::PER_SLOT as usize)) {
+            let mut page = maglev::Page::default();
+            page[..entries.len()].copy_from_slice(entries);
+            if six {
+                let mut slot = [0u16; size_of::<Slot<Addr6>>() / 2];
+                slot[..page.len()].copy_from_slice(&page);
+                self.store("SLOTS_V6", at, slot);
+            } else {
+                self.store("SLOTS_V4", at, page);
+            }
+        }
+        self.next_slot = word.base() + word.slots();
+        self.set(index, word);
     }
 
     /// The local set of the service record `index` becomes its cluster set, and the other way round.

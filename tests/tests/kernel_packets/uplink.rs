@@ -16,6 +16,7 @@ use millrace_tests::{
 };
 
 use crate::{
+    maglev,
     rig::{NODE, Rig, SNAT_FIRST, answer, openings},
     sweep::sweep,
 };
@@ -400,5 +401,25 @@ fn only_clients_of_the_source_ranges_use_a_vip() {
             assert_eq!(guarded, [Action::Redirect; 2], "the node port is not guarded");
         }
         assert_eq!(rig.count(Verdict::DropSourceRange), 6, "{:?}", rig.counts());
+    }
+}
+
+/// Clients that a router spreads over the nodes reach one endpoint by any of them: the choice knows nothing of the node.
+#[test]
+fn a_client_outside_reaches_the_endpoint_that_the_table_names() {
+    let node = Node::new();
+    for cast in casts() {
+        let mut rig = Rig::new();
+        node_port(&mut rig, &cast, &[(1, cast.pod), (2, cast.elsewhere)]);
+        rig.backends_by_table(1, &[(1, cast.pod), (2, cast.elsewhere)]);
+        rig.attributes(1, Attributes::new(Attributes::EXTERNAL_LOCAL, 0));
+        rig.swap_sets(1);
+        for port in 50_000..50_040 {
+            let client = SocketAddr::new(cast.client.ip(), port);
+            for (opening, protocol) in openings(client, cast.node_port).iter().zip([protocol::TCP, protocol::UDP]) {
+                let expected = maglev::of_flow(&[cast.elsewhere, cast.pod], opening, protocol);
+                assert_sent(&node.gets(&rig, opening), client, expected);
+            }
+        }
     }
 }

@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{self, ServiceSpec};
 
-use super::{Policy, Protocol, Service, ServiceKey, ServicePort};
+use super::{Algorithm, Policy, Protocol, Service, ServiceKey, ServicePort};
 use crate::model::{
     Malformed, Parsed,
     address::{port, routable, sift},
     ours::{checked, is_ours, namespace_and_name},
 };
 
+/// How endpoints are chosen: an [`Algorithm`] in small letters.
+const ALGORITHM: &str = "millrace.io/algorithm";
 /// `DefaultClientIPServiceAffinitySeconds` of the API.
 const AFFINITY_SECONDS: i32 = 10_800;
 /// The API refuses longer ones.
@@ -72,6 +74,7 @@ impl Service {
                 spec.external_traffic_policy.as_deref(),
                 &mut problems,
             ),
+            algorithm: algorithm(resource, &mut problems),
             affinity_seconds: affinity_seconds(spec, &mut problems),
             health_check_port: health_check_port(spec, &mut problems),
         };
@@ -198,6 +201,19 @@ fn policy(field: &str, written: Option<&str>, problems: &mut Vec<Malformed>) -> 
                 format!("`{other}` is no policy, Cluster is used; write Cluster or Local"),
             ));
             Policy::Cluster
+        }
+    }
+}
+
+fn algorithm(resource: &v1::Service, problems: &mut Vec<Malformed>) -> Algorithm {
+    let annotations = resource.metadata.annotations.as_ref();
+    match annotations.and_then(|annotations| annotations.get(ALGORITHM)).map(String::as_str) {
+        None | Some("random") => Algorithm::Random,
+        Some("maglev") => Algorithm::Maglev,
+        Some(other) => {
+            let problem = format!("`{other}` is no algorithm, random is used; write random or maglev");
+            problems.push(Malformed::new(format!("metadata.annotations[{ALGORITHM}]"), problem));
+            Algorithm::Random
         }
     }
 }
