@@ -13,6 +13,8 @@ pub mod ether {
     /// 802.1Q and 802.1ad: a VLAN tag of four bytes comes first.
     pub const VLAN: u16 = 0x8100u16.to_be();
     pub const VLAN_OUTER: u16 = 0x88a8u16.to_be();
+    /// Offset of the EtherType.
+    pub const TYPE: u32 = 12;
     /// Bytes before the network header without a tag.
     pub const HEADER: u32 = 14;
     pub const TAG: u32 = 4;

@@ -84,6 +84,8 @@ pub const FRAGMENTS: u32 = 1 << 12;
 pub const SERVICE_CIDRS: u32 = 256;
 /// Source ranges of all services per family. Memory is taken as they come.
 pub const SOURCE_RANGES: u32 = 1 << 16;
+/// Devices that XDP may send packets to: uplinks that have its program.
+pub const XDP_TARGETS: u32 = 64;
 
 /// Key of a longest-prefix trie: `struct bpf_lpm_trie_key` (linux/bpf.h) with an address of family `A`.
 #[repr(C)]
@@ -118,6 +120,7 @@ pub const ALL: &[MapSpec] = &[
     spec::<PrefixKey<SourceRange<Addr6>>, u32>("SOURCE_RANGES_V6", MapKind::LpmTrie, SOURCE_RANGES, NO_PREALLOC),
     spec::<u32, Scratch<Addr4>>("SCRATCH_V4", MapKind::PerCpuArray, 1, 0),
     spec::<u32, Scratch<Addr6>>("SCRATCH_V6", MapKind::PerCpuArray, 1, 0),
+    spec::<u32, u32>("XDP_TARGETS", MapKind::Hash, XDP_TARGETS, 0),
     spec::<u32, Bucket>("ANSWERS", MapKind::PerCpuArray, 1, 0),
     spec::<u32, u64>("WITHDRAWALS", MapKind::Array, 1, MMAPABLE),
     spec::<u32, u64>("STATS", MapKind::PerCpuArray, STATS_ENTRIES, 0),

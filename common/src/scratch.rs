@@ -51,6 +51,16 @@ impl<A: Default + Copy> Packet<A> {
         let tuple = Tuple::default();
         Self { tuple, l3, l4: 0, l4_length: 0, fragment: 0, part: Part::Whole, kind: 0, _pad: 0 }
     }
+
+    /// As [`Packet::at`], for a packet of TCP or UDP: what reading it fills in anyway is left from the packet before.
+    #[inline(always)]
+    pub fn restart(&mut self, l3: u32) {
+        self.tuple.direction = Tuple::<A>::FORWARD;
+        self.tuple._pad = 0;
+        self.l3 = l3;
+        self.part = Part::Whole;
+        self.kind = 0;
+    }
 }
 
 const _: () = assert!(size_of::<Scratch<crate::address::Addr4>>() == 2 * 36 + 44 + QUOTE);

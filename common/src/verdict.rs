@@ -81,6 +81,10 @@ verdicts! {
     BugForeignSlot = "bug_foreign_slot",
     /// A slot or record index beyond its map was read. Must be 0.
     BugBeyondMap = "bug_beyond_map",
+    /// A packet was sent on or dropped by XDP; its other verdict is counted too.
+    XdpServed = "xdp_served",
+    /// A packet of a flow was left to tc by XDP: its way leads over no uplink, or to a neighbour not yet known.
+    XdpLeft = "xdp_left",
 }
 
 /// Entries of STATS: room for verdicts to come without a new layout.

@@ -12,8 +12,8 @@ mod socket;
 mod stats;
 
 use aya_ebpf::{
-    macros::{cgroup_sock, cgroup_sock_addr, classifier},
-    programs::{SockAddrContext, SockContext, TcContext},
+    macros::{cgroup_sock, cgroup_sock_addr, classifier, xdp},
+    programs::{SockAddrContext, SockContext, TcContext, XdpContext},
 };
 
 use crate::socket::{CONNECT, SENDMSG};
@@ -86,6 +86,13 @@ fn mr_from_uplink(ctx: TcContext) -> i32 {
 #[classifier]
 fn mr_to_uplink(ctx: TcContext) -> i32 {
     packet::to_uplink(&ctx)
+}
+
+/// On a device that leads out of the node, before anything else: packets from outside whose backend is elsewhere. Frames
+/// of several buffers pass through.
+#[xdp(frags)]
+fn mr_xdp(ctx: XdpContext) -> u32 {
+    packet::xdp_from_uplink(ctx.ctx)
 }
 
 /// Attached nowhere: the agent runs it every few seconds (`millrace_common::sweep`).

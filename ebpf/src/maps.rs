@@ -15,7 +15,7 @@ use millrace_common::{
     frontend::{FrontendKey, FrontendValue},
     maps::{
         AFFINITY, BACKENDS as BACKEND_IDS, FLOWS, FRAGMENTS, FRONTENDS, MMAPABLE, NEW_FLOWS, NO_PREALLOC,
-        SERVICE_CIDRS, SERVICES as RECORDS, SLOTS, SOCKETS as CONNECTIONS, SOURCE_RANGES,
+        SERVICE_CIDRS, SERVICES as RECORDS, SLOTS, SOCKETS as CONNECTIONS, SOURCE_RANGES, XDP_TARGETS as TARGETS,
     },
     scratch::Scratch,
     service::{ServiceName, ServiceRecord, SourceRange},
@@ -72,6 +72,8 @@ pub(crate) static SOURCE_RANGES_V6: LpmTrie<SourceRange<Addr6>, u32> =
 pub(crate) static SCRATCH_V4: PerCpuArray<Scratch<Addr4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static SCRATCH_V6: PerCpuArray<Scratch<Addr6>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static XDP_TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(TARGETS, 0);
 #[map]
 pub(crate) static ANSWERS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
 /// How many UDP frontends were deleted so far.

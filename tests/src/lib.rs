@@ -8,6 +8,7 @@
 //! agent, manifests       the product on a node, and what it is told
 //! interrupt              how the demo and the benchmarks end early, in order
 //! probe, client, wire    who talks in them, and what is seen on the wire
+//! xdp_pass               somebody else's XDP program
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "a harness that is used wrongly should say where, at once")]
 
@@ -30,6 +31,7 @@ pub mod client;
 pub mod interrupt;
 pub mod probe;
 pub mod wire;
+pub mod xdp_pass;
 
 pub mod apiserver;
 pub mod view;

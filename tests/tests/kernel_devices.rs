@@ -173,6 +173,54 @@ fn a_device_that_the_next_agent_is_not_told_of_is_let_go() {
     }
 }
 
+/// The uplink's XDP program, as `ip` shows it: mode and program id.
+fn express(node: &Node) -> Option<(String, u64)> {
+    let output =
+        node.place().command("ip".as_ref()).unwrap().args(["-j", "link", "show", "dev", "uplink"]).output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let xdp = shown[0].get("xdp")?;
+    // By number (linux/if_link.h): 1 is the driver's, 2 that of the kernel's stack.
+    let mode = if xdp["mode"].as_u64().unwrap() == 1 { "native" } else { "generic" };
+    Some((mode.to_owned(), xdp["prog"]["id"].as_u64().unwrap()))
+}
+
+/// XDP is on the uplink in the mode that was asked for, stays when the agent ends, is replaced by the next agent's program,
+/// and is gone with an agent that does not want it, or with the clean-up.
+#[test]
+fn xdp_is_on_the_uplink_for_as_long_as_it_is_asked_for() {
+    let (network, manifests) = (network(), Manifests::create().unwrap());
+    let node = network.node("n1").unwrap();
+    let mut programs = std::collections::BTreeSet::new();
+    for mode in ["generic", "generic", "native", "native", "off", "generic"] {
+        let agent = Agent::start(node, &manifests, &["--xdp", mode]).unwrap();
+        let found = express(node);
+        assert_eq!(found.as_ref().map_or("off", |(mode, _)| mode), mode, "{}", agent.log_tail());
+        let status: serde_json::Value = serde_json::from_str(&agent.ask(&["status"]).unwrap()).unwrap();
+        assert_eq!(status["xdp_links"].as_array().unwrap().len(), usize::from(mode != "off"), "{status}");
+        agent.terminate().unwrap();
+        assert_eq!(express(node), found, "it outlives the agent");
+        if let Some((_, id)) = found {
+            assert!(programs.insert(id), "each agent brings its own program");
+        }
+    }
+    clean_up(node);
+    assert_eq!(express(node), None);
+}
+
+/// Somebody else's XDP program stays where it is; the agent says so, and serves the device by tc.
+#[test]
+fn an_uplink_with_somebody_elses_xdp_is_served_by_tc() {
+    let (network, manifests) = (network(), Manifests::create().unwrap());
+    let node = network.node("n1").unwrap();
+    let other = node.netns.run(|| millrace_tests::xdp_pass::attach("uplink").unwrap()).unwrap();
+    let before = express(node);
+    assert!(before.is_some());
+    let agent = Agent::start(node, &manifests, &["--xdp", "generic", "--tc", "clsact"]).unwrap();
+    assert!(agent.log_tail().contains("it has another XDP program"), "{}", agent.log_tail());
+    assert_eq!((express(node), filters(node, "uplink")), (before, 2));
+    drop(other);
+}
+
 /// Two nodes; filters of n1's agent are on n1's device when this returns.
 fn abandoned() -> (Network, Manifests) {
     let nodes = [NodeSpec { name: "n1", zone: "a", number: 1 }, NodeSpec { name: "n2", zone: "a", number: 2 }];

@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    datapath::{Limits, Pins, SnatPorts, TcMode, devices::Selection, host::own_addresses},
+    datapath::{Limits, Pins, SnatPorts, TcMode, XdpMode, devices::Selection, host::own_addresses},
     lb::{NodeInfo, NodePortAddresses},
     watch::Source,
 };
@@ -33,6 +33,7 @@ pub struct Config {
     pub socket_lb: bool,
     pub socket_lb_udp: bool,
     pub tc: TcMode,
+    pub xdp: Option<XdpMode>,
     pub health_addr: Option<SocketAddr>,
     pub metrics_addr: Option<SocketAddr>,
     pub limits: Limits,

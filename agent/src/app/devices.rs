@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use crate::{
     datapath::{
-        Attacher, Limits, Loaded, SnatPorts,
+        Attacher, Limits, Loaded, SnatPorts, XdpAttacher,
         devices::{DeviceEvent, Role},
         sweep,
     },
@@ -31,17 +31,31 @@ const SWEEP: Duration = Duration::from_secs(15);
 pub(super) struct Devices {
     loaded: Loaded,
     attacher: Attacher,
+    xdp: XdpAttacher,
     heard: mpsc::Receiver<DeviceEvent>,
     attached: BTreeSet<u32>,
-    /// Some device is an uplink.
-    outside: bool,
+    /// Those of them that lead out of the node.
+    uplinks: BTreeSet<u32>,
     /// Devices that could not be attached to, by index: tried again with each sweep.
     failed: BTreeMap<u32, (String, Role)>,
 }
 
 impl Devices {
-    pub(super) fn new(loaded: Loaded, attacher: Attacher, heard: mpsc::Receiver<DeviceEvent>) -> Self {
-        Self { loaded, attacher, heard, attached: BTreeSet::new(), outside: false, failed: BTreeMap::new() }
+    pub(super) fn new(
+        loaded: Loaded,
+        attacher: Attacher,
+        xdp: XdpAttacher,
+        heard: mpsc::Receiver<DeviceEvent>,
+    ) -> Self {
+        Self {
+            loaded,
+            attacher,
+            xdp,
+            heard,
+            attached: BTreeSet::new(),
+            uplinks: BTreeSet::new(),
+            failed: BTreeMap::new(),
+        }
     }
 
     /// Attaches to all devices that are there, and returns the node's addresses: they end what is said at the start.
@@ -51,8 +65,9 @@ impl Devices {
             if let Some(addresses) = self.act(event) {
                 // An earlier agent may have been told of other devices: nothing may stay on the old programs.
                 self.attacher.release_others(&self.attached)?;
+                self.xdp.release_others(&self.uplinks)?;
                 self.loaded.settle()?;
-                if !self.outside {
+                if self.uplinks.is_empty() {
                     warn!("no default route and no --device: node ports and VIPs are not served to clients outside");
                 }
                 return Ok(addresses);
@@ -93,7 +108,8 @@ impl Devices {
             DeviceEvent::Release { index, vanished } => {
                 self.attached.remove(&index);
                 self.failed.remove(&index);
-                if let Err(error) = self.attacher.release(index, vanished) {
+                self.uplinks.remove(&index);
+                if let Err(error) = self.xdp.release(index).and(self.attacher.release(index, vanished)) {
                     warn!(%error, index, "a device keeps traces of the programs");
                 }
             }
@@ -106,11 +122,25 @@ impl Devices {
         match self.attacher.attach(&mut self.loaded.ebpf, index, &name, role) {
             Ok(()) => {
                 self.attached.insert(index);
-                self.outside |= role == Role::Uplink;
+                if role == Role::Uplink {
+                    self.express(index, &name);
+                }
             }
             Err(error) => {
                 warn!(%error, device = name, "a device is without its programs; will be tried again");
                 self.failed.insert(index, (name, role));
+            }
+        }
+    }
+
+    /// XDP is a faster way and no other: a device goes on without it.
+    fn express(&mut self, index: u32, name: &str) {
+        self.uplinks.insert(index);
+        if let Err(error) = self.xdp.attach(&mut self.loaded.ebpf, index, name) {
+            warn!(%error, device = name, "--xdp is not in force on a device");
+            // Nor is what an earlier agent left there, which would serve by old rules.
+            if let Err(error) = self.xdp.release(index) {
+                warn!(%error, device = name, "a device keeps traces of XDP");
             }
         }
     }

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 pub use self::config::Config;
 pub use self::pipeline::{Pipeline, Round};
 use crate::{
-    datapath::{self, Attacher, Constants, KernelTables, SnatPorts, reserved_ports},
+    datapath::{self, Attacher, Constants, KernelTables, SnatPorts, XdpAttacher, reserved_ports},
     diff::Planner,
     health::Health,
     metrics::Metrics,
@@ -70,10 +70,11 @@ async fn work(config: &Config) -> Result<()> {
     let mut loaded = datapath::load(&config.pins, &config.limits, &constants(config)?)?;
     datapath::cgroup::attach(&mut loaded.ebpf, &cgroup, &config.pins)?;
     let attacher = Attacher::new(config.pins.clone(), config.tc);
+    let xdp = XdpAttacher::new(config.pins.clone(), config.xdp);
 
     let (device_events, heard) = mpsc::channel(AHEAD);
     let listening = tokio::spawn(datapath::netlink::listen(config.selection(), device_events));
-    let mut devices = devices::Devices::new(loaded, attacher, heard);
+    let mut devices = devices::Devices::new(loaded, attacher, xdp, heard);
     let addresses = devices.attach_all().await?;
     for device in config.devices.iter().filter(|device| !datapath::host::has_device(device)) {
         warn!(device, "no device has this name (--device): it is attached to when it appears");

@@ -17,7 +17,7 @@ use millrace_common::snat;
 use super::Place;
 use crate::{
     app::{self, Config},
-    datapath::{Limits, SnatPorts, TcMode},
+    datapath::{Limits, SnatPorts, TcMode, XdpMode},
     lb::NodePortAddresses,
     watch::Source,
 };
@@ -83,6 +83,11 @@ pub(super) struct Options {
     /// How programs are attached to devices: TCX where the kernel has it, else the clsact qdisc
     #[arg(long, env = "MILLRACE_TC", value_enum, default_value_t = Tc::Auto)]
     tc: Tc,
+    /// Serve clients outside whose backend is on another node before the kernel makes packets of what they send: in the
+    /// driver (`native`), or in the kernel's stack (`generic`). What is out of the ordinary is left to tc, and everything
+    /// where a device refuses
+    #[arg(long, env = "MILLRACE_XDP", value_enum, default_value_t = ExpressPath::Off)]
+    xdp: ExpressPath,
     /// Serve /healthz and /livez on this address; empty: nowhere
     #[arg(long, env = "MILLRACE_HEALTH_ADDR", value_name = "A", default_value = "0.0.0.0:10256", value_parser = listen)]
     health_addr: Listen,
@@ -143,6 +148,13 @@ enum Tc {
     Auto,
     Tcx,
     Clsact,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ExpressPath {
+    Off,
+    Generic,
+    Native,
 }
 
 /// The largest map is far beyond what the API server allows in a cluster, and within what the kernel can make.
@@ -239,6 +251,11 @@ impl Options {
                 Tc::Auto => TcMode::Auto,
                 Tc::Tcx => TcMode::Tcx,
                 Tc::Clsact => TcMode::Clsact,
+            },
+            xdp: match self.xdp {
+                ExpressPath::Off => None,
+                ExpressPath::Generic => Some(XdpMode::Generic),
+                ExpressPath::Native => Some(XdpMode::Native),
             },
             health_addr: self.health_addr.0,
             metrics_addr: self.metrics_addr.0,

@@ -31,6 +31,8 @@ pub(super) fn print(reading: &Reading) -> Result<()> {
     output::line(&format!("socket hooks  {}", if hooks.is_empty() { "none" } else { &hooks }))?;
     let (links, filtered) = (status.device_links, status.filtered_devices);
     output::line(&format!("devices       {links} programs by links; programs of {filtered} devices by clsact"))?;
+    let xdp = status.xdp_links.iter().map(|link| format!("{} (device {})", link.mode, link.index)).collect::<Vec<_>>();
+    output::line(&format!("XDP           {}", if xdp.is_empty() { "off".to_owned() } else { xdp.join(", ") }))?;
     output::line(&format!("service ports {}", status.service_ports))?;
     output::line(&format!("kernel memory {:.2} MiB\n", status.maps.iter().map(|map| map.mib).sum::<f64>()))?;
     output::print(reading.output, &status.maps, "no maps")

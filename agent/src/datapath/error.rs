@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
+use super::XdpMode;
+
 /// Loading, pinning, attaching and their undoing.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -74,6 +76,14 @@ pub enum SetupError {
     Program {
         program: String,
         operation: &'static str,
+        #[source]
+        source: Box<ProgramError>,
+    },
+    #[error("{device}: no XDP in {mode} mode, tc serves all of its traffic: {source}: {remedy}")]
+    NoXdp {
+        device: String,
+        mode: XdpMode,
+        remedy: String,
         #[source]
         source: Box<ProgramError>,
     },

@@ -19,7 +19,7 @@ use millrace_common::{
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use super::{Attacher, Pins, SetupError, TcMode, pins::entries, resize, snapshot, tables::hash};
+use super::{Attacher, Pins, SetupError, TcMode, pins::entries, resize, snapshot, tables::hash, xdp};
 use crate::{diff::Snapshot, lb::Family};
 
 /// One direction of a flow that the per-packet path tracks.
@@ -47,6 +47,14 @@ pub struct Occupancy {
     pub mib: f64,
 }
 
+/// A device with the XDP program.
+#[derive(Clone, Debug, Serialize)]
+pub struct XdpLink {
+    /// Index of the device.
+    pub index: u32,
+    pub mode: String,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     pub agent_running: bool,
@@ -55,6 +63,8 @@ pub struct Status {
     pub hooks: Vec<String>,
     /// Programs on devices with a pinned link.
     pub device_links: usize,
+    /// Uplinks with the XDP program.
+    pub xdp_links: Vec<XdpLink>,
     /// Devices with filters of the clsact qdisc.
     pub filtered_devices: usize,
     pub service_ports: usize,
@@ -99,14 +109,18 @@ pub fn status(pins: &Pins) -> Result<Status, SetupError> {
         Err(error) => return Err(error),
     };
     let snapshot = snapshot(pins)?;
-    let (devices, mut hooks): (Vec<_>, Vec<_>) =
-        entries(&pins.links())?.into_iter().partition(|link| link.starts_with("device-"));
+    let (devices, mut hooks): (Vec<_>, Vec<_>) = entries(&pins.links())?
+        .into_iter()
+        .filter(|link| !link.starts_with(xdp::LINK_PREFIX))
+        .partition(|link| link.starts_with("device-"));
+    let xdp_links = xdp::attached(pins)?;
     hooks.sort();
     Ok(Status {
         agent_running,
         layout: LAYOUT_VERSION,
         hooks,
         device_links: devices.len(),
+        xdp_links: xdp_links.iter().map(|pin| XdpLink { index: pin.index, mode: pin.mode.to_string() }).collect(),
         filtered_devices: Attacher::new(pins.clone(), TcMode::Clsact).count_filtered()?,
         service_ports: snapshot.names.len(),
         maps: maps::ALL.iter().map(|spec| occupancy(pins, spec, &snapshot)).collect::<Result<_, _>>()?,

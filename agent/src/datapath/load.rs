@@ -137,6 +137,8 @@ fn load_program(program: &mut Program) -> Result<(), ProgramError> {
         Program::CgroupSock(program) => program.load(),
         Program::CgroupSockAddr(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
+        // Loaded by who attaches it.
+        Program::Xdp(_) => Ok(()),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }

@@ -28,6 +28,7 @@ mod syscall;
 mod tables;
 mod tc;
 mod words;
+mod xdp;
 
 pub use carry_out::{Outcome, carry_out};
 pub use cleanup::cleanup;
@@ -43,6 +44,7 @@ pub use snapshot::snapshot;
 pub use sweep::sweep;
 pub use tables::KernelTables;
 pub use tc::{Attacher, TcMode, has_tcx};
+pub use xdp::{XdpAttacher, XdpMode};
 
 use crate::diff::Op;
 

@@ -4,7 +4,7 @@
 //! layout-1/            an empty directory: the version of the maps' layout
 //! maps/NAME            the maps
 //! next/NAME            while maps change their size: becomes `maps` in one exchange
-//! links/NAME           the socket hooks and, where the kernel has TCX, the devices' programs
+//! links/NAME           the socket hooks, the uplinks' XDP and, where the kernel has TCX, the devices' programs
 //! clsact/NETNS/INDEX   empty directories: devices with filters of clsact, by network namespace
 //! reserved/NETNS/PORTS empty directories: ports that the node's own connections are not given
 //! ```

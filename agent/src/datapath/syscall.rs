@@ -79,10 +79,10 @@ pub(super) fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(unsafe { info.__bindgen_anon_1.cgroup.cgroup_id })
 }
 
-/// Index of the device that a TCX link is attached to; 0 when the device is gone.
+/// Index of the device that a TCX or an XDP link is attached to; 0 when the device is gone.
 pub(super) fn link_device(link: BorrowedFd<'_>) -> io::Result<u32> {
     let info = link_info(link)?;
-    // SAFETY: as above, for a TCX link.
+    // SAFETY: as above, for a TCX link; of an XDP link, the index is in the same place (linux/bpf.h).
     Ok(unsafe { info.__bindgen_anon_1.tcx.ifindex })
 }
 

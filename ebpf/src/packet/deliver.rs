@@ -9,7 +9,7 @@ use aya_ebpf::{
     },
     helpers::{bpf_check_mtu, bpf_fib_lookup, bpf_redirect_neigh},
 };
-use core::ptr;
+use core::{ffi::c_void, ptr};
 use millrace_common::{
     address::protocol,
     flow::{Flow, Tuple},
@@ -20,24 +20,58 @@ use super::{NEXT, hook::Hook, network::Network};
 
 /// `struct bpf_fib_lookup` (linux/bpf.h), with its unions as they are used here.
 #[repr(C)]
-struct Lookup {
+pub(super) struct Lookup {
     family: u8,
     protocol: u8,
     source_port: u16,
     destination_port: u16,
-    /// 0: the kernel does not compare lengths with the route's.
+    /// In: bytes from the network header on; 0: the kernel does not compare them with the route's.
     length: u16,
     /// In: the device that the packet came by. Out: the device that it leaves by.
-    device: u32,
+    pub device: u32,
     traffic_class: u32,
     source: [u32; 4],
     /// In: the destination. Out: the next hop.
     destination: [u32; 4],
     vlan: u32,
-    macs: [u16; 6],
+    /// Out: the device's, then the next hop's.
+    pub macs: [u16; 6],
 }
 
 const _: () = assert!(size_of::<Lookup>() == 64);
+
+impl Lookup {
+    /// For what becomes `to`.
+    #[inline(always)]
+    pub(super) fn new<F: Network>(
+        packet: &Packet<F::Address>,
+        to: &Flow<F::Address>,
+        device: u32,
+        length: u16,
+    ) -> Self {
+        Self {
+            family: F::AF,
+            protocol: packet.tuple.protocol,
+            source_port: to.source_port.network(),
+            destination_port: to.destination_port.network(),
+            length,
+            device,
+            traffic_class: 0,
+            source: F::words(to.source),
+            destination: F::words(to.destination),
+            vlan: 0,
+            macs: [0; 6],
+        }
+    }
+
+    /// Asks the kernel; the result is one of `BPF_FIB_LKUP_RET_*`.
+    #[inline(always)]
+    pub(super) fn ask(&mut self, context: *mut c_void, flags: u32) -> u32 {
+        // SAFETY: the parameters are laid out as the kernel wants them, and as long as they are said to be; the context
+        // is the program's own.
+        unsafe { bpf_fib_lookup(context, ptr::from_mut(self).cast(), size_of::<Self>() as i32, flags) as u32 }
+    }
+}
 
 /// `struct bpf_redir_neigh` (linux/bpf.h).
 #[repr(C)]
@@ -108,23 +142,9 @@ pub(super) fn find<F: Network, H: Hook>(
 /// As the kernel would route it.
 #[inline(always)]
 fn route<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, to: &Flow<F::Address>, way: &mut Way) -> Found {
-    let mut lookup = Lookup {
-        family: F::AF,
-        protocol: packet.tuple.protocol,
-        source_port: to.source_port.network(),
-        destination_port: to.destination_port.network(),
-        length: 0,
-        // SAFETY: the context's own field.
-        device: unsafe { (*skb).ifindex },
-        traffic_class: 0,
-        source: F::words(to.source),
-        destination: F::words(to.destination),
-        vlan: 0,
-        macs: [0; 6],
-    };
-    // SAFETY: the parameters are laid out as the kernel wants them, and as long as they are said to be.
-    let result = unsafe { bpf_fib_lookup(skb.cast(), (&raw mut lookup).cast(), size_of::<Lookup>() as i32, 0) };
-    match result as u32 {
+    // SAFETY: the context's own field.
+    let mut lookup = Lookup::new::<F>(packet, to, unsafe { (*skb).ifindex }, 0);
+    match lookup.ask(skb.cast(), 0) {
         // A neighbour that nobody has asked for yet is asked for when the packet is sent. One that is known has the
         // kernel compare the packet with its device, in the end: whether it fits, the sender is told by us.
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {

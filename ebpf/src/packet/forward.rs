@@ -64,10 +64,7 @@ fn from_client<F: Network, H: Hook>(
     to: &mut Flow<F::Address>,
     device: u32,
 ) -> Decision {
-    if let Some(entry) = F::ct().get_ptr_mut(&packet.tuple)
-        && flow::read(entry, select::tag(&packet.tuple), to)
-        && goes_on::<F>(packet, entry, to)
-    {
+    if let Some(entry) = known::<F>(packet, to) {
         flow::touch(entry, to, packet);
         count(Verdict::PacketForwarded);
         return Decision::Send;
@@ -80,6 +77,20 @@ fn from_client<F: Network, H: Hook>(
         packet.tuple.direction = Tuple::<F::Address>::FORWARD;
     }
     unknown::<F, H>(packet, to, device)
+}
+
+/// The entry of an established flow that the packet goes on with.
+#[inline(always)]
+pub(super) fn known<F: Network>(
+    packet: &Packet<F::Address>,
+    to: &mut Flow<F::Address>,
+) -> Option<*mut Flow<F::Address>> {
+    let entry = F::ct().get_ptr_mut(&packet.tuple)?;
+    if flow::read(entry, select::tag(&packet.tuple), to) && goes_on::<F>(packet, entry, to) {
+        Some(entry)
+    } else {
+        None
+    }
 }
 
 /// A datagram goes where its flow went while that backend serves, behind that frontend. A connection goes on until it

@@ -16,6 +16,7 @@ use super::{
     DROP, NEXT,
     deliver::{self, Found, Way},
     flow,
+    frame::adjust,
     hook::Hook,
     network::{Network, load, store},
     parse::Shape,
@@ -164,12 +165,4 @@ fn transport_checksum(skb: *mut __sk_buff, protocol: u8, l4: u32, change: Sum) -
         None | Some(0) => Sum::ZERO,
         Some(_) => adjust(skb, l4 + udp::CHECKSUM, change).unwrap_or(Sum::ZERO),
     }
-}
-
-/// Updates the checksum at `offset`: the difference that this makes to whatever covers it.
-#[inline(always)]
-fn adjust(skb: *mut __sk_buff, offset: u32, change: Sum) -> Option<Sum> {
-    let old = load::<u16>(skb, offset)?;
-    let new = change.update(old);
-    if store(skb, offset, &new) { Some(Sum::ZERO.replace(old as u32, new as u32)) } else { None }
 }

@@ -8,6 +8,7 @@ mod deliver;
 mod flow;
 mod forward;
 mod fragment;
+mod frame;
 mod hook;
 mod icmp;
 mod network;
@@ -20,6 +21,7 @@ mod turn;
 mod v4;
 mod v6;
 mod withdrawn;
+mod xdp;
 
 use aya_ebpf::{
     bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC},
@@ -45,6 +47,7 @@ use crate::{
 };
 
 pub(crate) use sweep::sweep;
+pub(crate) use xdp::from_uplink as xdp_from_uplink;
 
 /// Not ours, or done: other programs on the device run, then the stack routes the packet.
 const NEXT: i32 = TC_ACT_UNSPEC;

@@ -1,11 +1,8 @@
 //! What the per-packet path must know of a family beyond its addresses: its header, and its ICMP.
 
-use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::programs::sk_buff::SkBuff;
-
 use millrace_common::scratch::Packet;
 
-use super::parse::Shape;
+use super::{frame::Frame, parse::Shape};
 use crate::family::Family;
 
 pub(super) trait Network: Family {
@@ -13,6 +10,8 @@ pub(super) trait Network: Family {
     const HEADER: u32;
     /// Offset of the source address; the destination follows it.
     const ADDRESSES: u32;
+    /// Offset of the hops that are left.
+    const HOPS: u32;
     /// Offset of the header's own checksum, if it has one.
     const CHECKSUM: Option<u32>;
     /// `AF_INET` or `AF_INET6`.
@@ -46,17 +45,17 @@ pub(super) trait Network: Family {
 
     /// Reads the header at `packet.l3`, with its options or extensions: everything in `packet` but what the
     /// transport's header says. A `quoted` packet may be cut off.
-    fn read(skb: *mut __sk_buff, packet: &mut Packet<Self::Address>, quoted: bool) -> Shape;
+    fn read(frame: impl Frame, packet: &mut Packet<Self::Address>, quoted: bool) -> Shape;
 }
 
 /// Bytes of the packet, wherever they lie.
 #[inline(always)]
-pub(super) fn load<T>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
-    SkBuff::new(skb).load(offset as usize).ok()
+pub(super) fn load<T>(frame: impl Frame, offset: u32) -> Option<T> {
+    frame.load(offset)
 }
 
 /// True if all could be written.
 #[inline(always)]
-pub(super) fn store<T>(skb: *mut __sk_buff, offset: u32, value: &T) -> bool {
-    SkBuff::new(skb).store(offset as usize, value, 0).is_ok()
+pub(super) fn store<T>(frame: impl Frame, offset: u32, value: &T) -> bool {
+    frame.store(offset, value)
 }

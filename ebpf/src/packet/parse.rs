@@ -1,14 +1,16 @@
 //! From bytes to a tuple. Nothing is believed: lengths are compared with the packet, and headers that contradict each
 //! other are no headers.
 
-use aya_ebpf::bindings::__sk_buff;
 use millrace_common::{
     address::{Port, protocol},
     header::{Part, icmp, tcp, udp},
     scratch::Packet,
 };
 
-use super::network::{Network, load};
+use super::{
+    frame::Frame,
+    network::{Network, load},
+};
 
 /// How far reading got.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,18 +24,24 @@ pub(super) enum Shape {
 
 /// Network and transport header.
 #[inline(never)]
-pub(super) fn parse<F: Network>(skb: *mut __sk_buff, packet: &mut Packet<F::Address>) -> Shape {
-    match F::read(skb, packet, false) {
-        Shape::Readable if packet.part != Part::Tail => transport::<F>(skb, packet),
+pub(super) fn parse<F: Network>(frame: impl Frame, packet: &mut Packet<F::Address>) -> Shape {
+    headers::<F>(frame, packet)
+}
+
+/// As [`parse`], as part of its caller.
+#[inline(always)]
+pub(super) fn headers<F: Network>(frame: impl Frame, packet: &mut Packet<F::Address>) -> Shape {
+    match F::read(frame, packet, false) {
+        Shape::Readable if packet.part != Part::Tail => transport::<F>(frame, packet),
         shape => shape,
     }
 }
 
 #[inline(always)]
-fn transport<F: Network>(skb: *mut __sk_buff, packet: &mut Packet<F::Address>) -> Shape {
+fn transport<F: Network>(frame: impl Frame, packet: &mut Packet<F::Address>) -> Shape {
     match packet.tuple.protocol {
         protocol::TCP => {
-            let Some(header) = load::<[u16; 10]>(skb, packet.l4) else { return Shape::Malformed };
+            let Some(header) = load::<[u16; 10]>(frame, packet.l4) else { return Shape::Malformed };
             let [offset, flags] = header[6].to_ne_bytes();
             let length = (offset >> 4) as u32 * 4;
             if length < tcp::HEADER || (packet.part == Part::Whole && length > packet.l4_length) {
@@ -43,7 +51,7 @@ fn transport<F: Network>(skb: *mut __sk_buff, packet: &mut Packet<F::Address>) -
             ports(packet, header[0], header[1])
         }
         protocol::UDP => {
-            let Some(header) = load::<[u16; 4]>(skb, packet.l4) else { return Shape::Malformed };
+            let Some(header) = load::<[u16; 4]>(frame, packet.l4) else { return Shape::Malformed };
             let length = u16::from_be(header[2]) as u32;
             if length < udp::HEADER || (packet.part == Part::Whole && length > packet.l4_length) {
                 return Shape::Malformed;
@@ -51,7 +59,7 @@ fn transport<F: Network>(skb: *mut __sk_buff, packet: &mut Packet<F::Address>) -
             ports(packet, header[0], header[1])
         }
         other if other == F::ICMP => {
-            let Some(header) = load::<[u8; icmp::HEADER as usize]>(skb, packet.l4) else { return Shape::Malformed };
+            let Some(header) = load::<[u8; icmp::HEADER as usize]>(frame, packet.l4) else { return Shape::Malformed };
             packet.kind = header[0];
             Shape::Readable
         }

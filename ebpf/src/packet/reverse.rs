@@ -27,16 +27,26 @@ pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<
         return Decision::Pass;
     }
     packet.tuple.direction = Tuple::<F::Address>::REPLY;
-    if let Some(entry) = F::ct().get_ptr_mut(&packet.tuple)
-        && flow::read(entry, select::tag(&packet.tuple), to)
-        && node == (to.state & state::NODE != 0)
-        && !is_over::<F>(packet, to)
-    {
+    if let Some(entry) = known::<F>(packet, to, node) {
         flow::touch(entry, to, packet);
         count(Verdict::PacketReversed);
         return Decision::Send;
     }
     first::<F>(packet, to, node)
+}
+
+/// The entry of an established flow that the packet answers; its tuple is of direction REPLY.
+#[inline(always)]
+pub(super) fn known<F: Network>(
+    packet: &Packet<F::Address>,
+    to: &mut Flow<F::Address>,
+    node: bool,
+) -> Option<*mut Flow<F::Address>> {
+    let entry = F::ct().get_ptr_mut(&packet.tuple)?;
+    let ours = flow::read(entry, select::tag(&packet.tuple), to)
+        && node == (to.state & state::NODE != 0)
+        && !is_over::<F>(packet, to);
+    if ours { Some(entry) } else { None }
 }
 
 /// A SYN among the answers of a connection that is over answers another one: from the same port, straight to the
@@ -60,7 +70,7 @@ fn give_way<F: Network>(packet: &Packet<F::Address>, to: &Flow<F::Address>) -> b
 
 /// The first answer makes a flow an established one.
 #[inline(never)]
-fn first<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, node: bool) -> Decision {
+pub(super) fn first<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, node: bool) -> Decision {
     let Some(entry) = F::ct_new().get_ptr(&packet.tuple) else { return Decision::Pass };
     if !flow::read(entry, select::tag(&packet.tuple), to) || node != (to.state & state::NODE != 0) {
         return Decision::Pass;

@@ -1,6 +1,5 @@
 //! The IPv4 header (RFC 791).
 
-use aya_ebpf::{bindings::__sk_buff, programs::sk_buff::SkBuff};
 use millrace_common::{
     address::Addr4,
     flow::loop_address,
@@ -9,6 +8,7 @@ use millrace_common::{
 };
 
 use super::{
+    frame::Frame,
     network::{Network, load},
     parse::Shape,
 };
@@ -17,6 +17,7 @@ use crate::family::V4;
 impl Network for V4 {
     const HEADER: u32 = 20;
     const ADDRESSES: u32 = 12;
+    const HOPS: u32 = 8;
     const CHECKSUM: Option<u32> = Some(10);
     const AF: u8 = 2;
     const LOOP: Addr4 = loop_address::V4;
@@ -54,8 +55,8 @@ impl Network for V4 {
     }
 
     #[inline(always)]
-    fn read(skb: *mut __sk_buff, packet: &mut Packet<Addr4>, quoted: bool) -> Shape {
-        let Some(words) = load::<[u32; 5]>(skb, packet.l3) else { return Shape::Unreadable };
+    fn read(frame: impl Frame, packet: &mut Packet<Addr4>, quoted: bool) -> Shape {
+        let Some(words) = load::<[u32; 5]>(frame, packet.l3) else { return Shape::Unreadable };
         let [first, _, high, low] = words[0].to_ne_bytes();
         if first >> 4 != 4 {
             return Shape::Unreadable;
@@ -69,7 +70,7 @@ impl Network for V4 {
         packet.part = Part::of_v4(u16::from_be_bytes([flags, offset]));
         let length = (first & 0xf) as u32 * 4;
         packet.l4 = packet.l3 + length;
-        let available = SkBuff::new(skb).len().wrapping_sub(packet.l3);
+        let available = frame.length().wrapping_sub(packet.l3);
         let total = match u16::from_be_bytes([high, low]) as u32 {
             // More than the field can say (BIG TCP).
             0 if available > u16::MAX as u32 => available,

@@ -1,6 +1,5 @@
 //! The IPv6 header and its extensions (RFC 8200).
 
-use aya_ebpf::{bindings::__sk_buff, programs::sk_buff::SkBuff};
 use millrace_common::{
     address::Addr6,
     flow::loop_address,
@@ -9,6 +8,7 @@ use millrace_common::{
 };
 
 use super::{
+    frame::Frame,
     network::{Network, load},
     parse::Shape,
 };
@@ -17,6 +17,7 @@ use crate::family::V6;
 impl Network for V6 {
     const HEADER: u32 = 40;
     const ADDRESSES: u32 = 8;
+    const HOPS: u32 = 7;
     const CHECKSUM: Option<u32> = None;
     const AF: u8 = 10;
     const LOOP: Addr6 = loop_address::V6;
@@ -55,8 +56,8 @@ impl Network for V6 {
     }
 
     #[inline(always)]
-    fn read(skb: *mut __sk_buff, packet: &mut Packet<Addr6>, quoted: bool) -> Shape {
-        let Some(words) = load::<[u32; 10]>(skb, packet.l3) else { return Shape::Unreadable };
+    fn read(frame: impl Frame, packet: &mut Packet<Addr6>, quoted: bool) -> Shape {
+        let Some(words) = load::<[u32; 10]>(frame, packet.l3) else { return Shape::Unreadable };
         if words[0].to_ne_bytes()[0] >> 4 != 6 {
             return Shape::Unreadable;
         }
@@ -64,7 +65,7 @@ impl Network for V6 {
         packet.tuple.source = [words[2], words[3], words[4], words[5]];
         packet.tuple.destination = [words[6], words[7], words[8], words[9]];
         let start = packet.l3 + Self::HEADER;
-        let available = SkBuff::new(skb).len().wrapping_sub(start);
+        let available = frame.length().wrapping_sub(start);
         let length = match u16::from_be_bytes([high, low]) as u32 {
             // More than the field can say (RFC 2675, BIG TCP).
             0 if available > u16::MAX as u32 => available,
@@ -73,19 +74,19 @@ impl Network for V6 {
         if length > available && !quoted {
             return Shape::Malformed;
         }
-        walk(skb, packet, next, start, length)
+        walk(frame, packet, next, start, length)
     }
 }
 
 /// Over the extension headers to the transport. ESP, AH and a routing header that is not used up end the walk: what
 /// lies behind them is not ours to read.
 #[inline(always)]
-fn walk(skb: *mut __sk_buff, packet: &mut Packet<Addr6>, first: u8, start: u32, length: u32) -> Shape {
+fn walk(frame: impl Frame, packet: &mut Packet<Addr6>, first: u8, start: u32, length: u32) -> Shape {
     let (mut next, mut at) = (first, start);
     for _ in 0..extension::LIMIT {
         match next {
             extension::HOP_BY_HOP | extension::DESTINATION | extension::ROUTING => {
-                let Some([after, units, _, left]) = load::<[u8; 4]>(skb, at) else { return Shape::Malformed };
+                let Some([after, units, _, left]) = load::<[u8; 4]>(frame, at) else { return Shape::Malformed };
                 if next == extension::ROUTING && left != 0 {
                     break;
                 }
@@ -93,7 +94,7 @@ fn walk(skb: *mut __sk_buff, packet: &mut Packet<Addr6>, first: u8, start: u32, 
                 at += (units as u32 + 1) * 8;
             }
             extension::FRAGMENT => {
-                let Some([word, id]) = load::<[u32; 2]>(skb, at) else { return Shape::Malformed };
+                let Some([word, id]) = load::<[u32; 2]>(frame, at) else { return Shape::Malformed };
                 let [after, _, high, low] = word.to_ne_bytes();
                 packet.part = Part::of_v6(u16::from_be_bytes([high, low]));
                 packet.fragment = id;

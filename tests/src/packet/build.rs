@@ -164,6 +164,11 @@ impl Packet {
             if sum == 0 && matches!(self.body, Body::Udp { .. }) {
                 sum = 0xffff;
             }
+            if self.partial {
+                // Zeros add nothing to the pseudo header.
+                let zeros = vec![0; bytes.len()];
+                sum = !checksum(self.source.ip(), self.destination.ip(), self.protocol(), &zeros);
+            }
             bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
         }
         bytes

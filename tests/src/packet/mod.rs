@@ -91,6 +91,9 @@ pub struct Packet {
     pub ip_options: Vec<u8>,
     /// IPv6: a hop-by-hop and a destination options header of padding are put before the transport.
     pub extension_headers: bool,
+    /// The transport's checksum is left to a device, as on packets that never see a wire: the field holds the sum of
+    /// the pseudo header (CHECKSUM_PARTIAL).
+    pub partial: bool,
 }
 
 impl Packet {
@@ -107,6 +110,7 @@ impl Packet {
             dont_fragment: false,
             ip_options: Vec::new(),
             extension_headers: false,
+            partial: false,
         }
     }
 
@@ -165,6 +169,13 @@ impl Packet {
     #[must_use]
     pub fn ip_options(mut self, options: &[u8]) -> Self {
         self.ip_options = options.to_vec();
+        self
+    }
+
+    /// Leaves the transport's checksum to a device.
+    #[must_use]
+    pub fn partial(mut self) -> Self {
+        self.partial = true;
         self
     }
 

@@ -24,6 +24,7 @@ static WALKED: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
             Program::CgroupSock(program) => program.load(),
             Program::CgroupSockAddr(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
             other => panic!("{name} is of a kind that no test loads: {:?}", other.prog_type()),
         };
         loaded.unwrap_or_else(|error| panic!("kernel {} refuses {name}: {error:#?}", recorded::series()));

@@ -18,3 +18,4 @@ mod refusal;
 mod sweep;
 mod translate;
 mod uplink;
+mod xdp;

@@ -13,7 +13,7 @@ use aya::{
         Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues,
         lpm_trie::{Key, LpmTrie},
     },
-    programs::SchedClassifier,
+    programs::{SchedClassifier, Xdp},
 };
 use millrace_agent::{datapath::object, lb::table};
 use millrace_common::{
@@ -280,6 +280,15 @@ impl Rig {
         self.ebpf().program(name).unwrap().try_into().unwrap()
     }
 
+    pub(crate) fn xdp(&self) -> &Xdp {
+        self.ebpf().program("mr_xdp").unwrap().try_into().unwrap()
+    }
+
+    /// XDP may send to this device.
+    pub(crate) fn xdp_target(&mut self, device: u32) {
+        self.insert("XDP_TARGETS", device, 1u32);
+    }
+
     /// How often something happened since the rig was set up.
     pub(crate) fn count(&self, verdict: Verdict) -> u64 {
         let stats: PerCpuArray<_, u64> = self.map("STATS").try_into().unwrap();
@@ -334,6 +343,8 @@ fn load(flows: u32, ports: u32) -> Ebpf {
         let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
         program.load().unwrap_or_else(|e| panic!("{name}: {e:?}"));
     }
+    let xdp: &mut Xdp = ebpf.program_mut("mr_xdp").unwrap().try_into().unwrap();
+    xdp.load().unwrap_or_else(|e| panic!("mr_xdp: {e:?}"));
     ebpf
 }
 
@@ -369,6 +380,7 @@ fn empty(ebpf: &mut Ebpf) {
     }
     family::<Addr4>(ebpf, "V4");
     family::<Addr6>(ebpf, "V6");
+    hash::<u32, u32>(ebpf, "XDP_TARGETS");
     let mut records: Array<_, ServiceRecord> = ebpf.map_mut("SERVICES").unwrap().try_into().unwrap();
     (0..records.len()).for_each(|i| records.set(i, ServiceRecord::default(), 0).unwrap());
     let mut stats: PerCpuArray<_, u64> = ebpf.map_mut("STATS").unwrap().try_into().unwrap();

@@ -26,14 +26,14 @@ const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 168, 2, 21);
 const PORTS: u32 = 1000;
 
 /// A node with an uplink and a pod, for the kernel's routes; the programs are run as if on its devices.
-struct Node {
-    network: Network,
-    uplink: u32,
+pub(crate) struct Node {
+    pub(crate) network: Network,
+    pub(crate) uplink: u32,
     veth: u32,
 }
 
 impl Node {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
         network.node_mut("n1").unwrap().add_pod("p1", POD).unwrap();
         let node = network.node("n1").unwrap();
@@ -49,12 +49,12 @@ impl Node {
     }
 
     /// A packet comes by the uplink.
-    fn gets(&self, rig: &Rig, packet: &Packet) -> Outcome {
+    pub(crate) fn gets(&self, rig: &Rig, packet: &Packet) -> Outcome {
         self.run(rig, "mr_from_uplink", self.uplink, &packet.frame())
     }
 
     /// The backend that is a pod of this node sends a packet.
-    fn pod_sends(&self, rig: &Rig, packet: &Packet) -> Outcome {
+    pub(crate) fn pod_sends(&self, rig: &Rig, packet: &Packet) -> Outcome {
         self.run(rig, "mr_from_pod", self.veth, &packet.frame())
     }
 
@@ -66,16 +66,16 @@ impl Node {
 
 /// One family's cast.
 #[derive(Clone, Copy)]
-struct Cast {
-    client: SocketAddr,
-    node_port: SocketAddr,
+pub(crate) struct Cast {
+    pub(crate) client: SocketAddr,
+    pub(crate) node_port: SocketAddr,
     /// A backend on this node, and one elsewhere.
-    pod: SocketAddr,
-    elsewhere: SocketAddr,
-    router: SocketAddr,
+    pub(crate) pod: SocketAddr,
+    pub(crate) elsewhere: SocketAddr,
+    pub(crate) router: SocketAddr,
 }
 
-fn casts() -> [Cast; 2] {
+pub(crate) fn casts() -> [Cast; 2] {
     [false, true].map(|v6| {
         let at = |ip, port| SocketAddr::new(in_family(ip, v6), port);
         Cast {
@@ -88,7 +88,7 @@ fn casts() -> [Cast; 2] {
     })
 }
 
-fn node_port(rig: &mut Rig, cast: &Cast, backends: &[(u32, SocketAddr)]) {
+pub(crate) fn node_port(rig: &mut Rig, cast: &Cast, backends: &[(u32, SocketAddr)]) {
     for protocol in [protocol::TCP, protocol::UDP] {
         rig.frontend(1, cast.node_port, protocol, FrontendKind::NodePort);
     }
