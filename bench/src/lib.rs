@@ -6,6 +6,7 @@
 //! topology, probe        a node with a client and a server, and what runs in their pods
 //! contestants            millrace, the rivals and the direct path, each on a topology of its own
 //! services               who is measured when
+//! scale                  a large cluster's events, simulated, in the agent's pipeline
 //! report, machine, stats what was found: JSON, Markdown, plots
 //! ```
 
@@ -17,6 +18,8 @@ pub mod topology;
 
 pub mod contestants;
 pub mod services;
+
+pub mod scale;
 
 pub mod machine;
 pub mod report;

@@ -10,7 +10,7 @@ use millrace_bench::{
         client::{self, Operation, Target, orders},
         server,
     },
-    report, services,
+    report, scale, services,
 };
 use millrace_tests::interrupt;
 use nix::unistd::Pid;
@@ -20,6 +20,8 @@ use nix::unistd::Pid;
 enum Verb {
     /// What N services cost with millrace and with its rivals: traffic, programming, one change, memory.
     Services(services::Options),
+    /// What the life of a large cluster costs a node: a simulated one's events in the agent's pipeline.
+    Scale(scale::Options),
     /// Inside a pod: accept TCP connections, echo UDP datagrams.
     #[command(hide = true)]
     Serve {
@@ -75,6 +77,10 @@ fn main() -> Result<()> {
             let report = services::run(&options)?;
             report::write(&report, &options.out)?;
             println!("{}", report::markdown::tables(&report));
+        }
+        Verb::Scale(options) => {
+            interrupt::listen()?;
+            println!("{}", scale::table(&scale::run(&options)?));
         }
         Verb::Serve { port, addresses, cpu, preferred } => {
             cpu.map_or(Ok(()), probe::pin)?;

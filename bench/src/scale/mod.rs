@@ -1,0 +1,108 @@
+//! `bench scale`: what a large cluster's life costs one node. The stream of events of a simulated cluster goes into the
+//! agent's own pipeline, at its own speed and much faster; a zone fails; and the cost of one event is taken in clusters
+//! of several sizes.
+
+mod cluster;
+mod events;
+mod replay;
+mod report;
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+pub use self::{cluster::Size, replay::Stretch, report::table};
+use self::{
+    cluster::{Cluster, State},
+    events::Stream,
+    replay::{Replay, resident_mib},
+};
+
+/// Slices that change in a second of the cluster's own time: a rolling deployment replaces a pod in three.
+const EVENTS_PER_SECOND: f64 = 20.0;
+/// The same in every run.
+const SEED: u64 = 20_260_101;
+/// Of the zones, the one that fails is not the node's.
+const FAILING: usize = 2;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Nodes of the largest cluster; it has two services, and thirty pods, for each.
+    #[arg(long, default_value_t = 5000)]
+    pub nodes: u32,
+    /// How much faster than its own time the cluster lives: 20 slices change in a second at 1.
+    #[arg(long, value_delimiter = ',', default_value = "1,10,100")]
+    pub speeds: Vec<u32>,
+    /// Seconds that each speed is kept up.
+    #[arg(long, default_value_t = 20)]
+    pub seconds: u64,
+    /// Events that are timed one by one in each size of cluster.
+    #[arg(long, default_value_t = 3000)]
+    pub events: usize,
+    /// Where `scale.json` goes.
+    #[arg(long, default_value = "target/bench")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Figures {
+    /// Clusters of a hundredth, a tenth and the whole of the size, in this order.
+    pub curve: Vec<Point>,
+    pub speeds: Vec<(u32, Stretch)>,
+    /// All slices with a pod in one zone of three change at once, and back.
+    pub zone_fails: Stretch,
+    pub zone_returns: Stretch,
+}
+
+/// What one event costs in a cluster of some size.
+#[derive(Debug, Serialize)]
+pub struct Point {
+    pub size: Size,
+    pub pods: usize,
+    /// Parsing all objects, deciding and writing.
+    pub start_seconds: f64,
+    pub one_by_one: Stretch,
+    /// Of this process, with the simulated cluster in it.
+    pub resident_mib: f64,
+}
+
+/// Measures everything, one cluster after the other.
+///
+/// # Errors
+/// Not root, or whatever the pipeline could not do.
+pub fn run(options: &Options) -> Result<Figures> {
+    let mut curve = Vec::new();
+    let mut last = None;
+    for part in [100, 10, 1] {
+        // One cluster at a time is in memory.
+        drop(last.take());
+        let nodes = (options.nodes / part).max(3);
+        let size = Size { nodes, services: nodes * 2 };
+        eprintln!("bench: {} nodes, {} services", size.nodes, size.services);
+        let mut stream = Stream::new(Cluster::new(size, SEED), SEED);
+        let (mut replay, start_seconds) = Replay::start(stream.cluster())?;
+        let pods = stream.cluster().pods();
+        let one_by_one = replay.one_by_one(&mut stream, options.events)?;
+        curve.push(Point { size, pods, start_seconds, one_by_one, resident_mib: resident_mib()? });
+        last = Some((replay, stream));
+    }
+    let (mut replay, mut stream) = last.context("there is a largest cluster")?;
+    let mut speeds = Vec::new();
+    for &speed in &options.speeds {
+        eprintln!("bench: {speed} times the cluster's own speed");
+        let rate = EVENTS_PER_SECOND * f64::from(speed);
+        let length = Duration::from_secs(options.seconds);
+        speeds.push((speed, replay.at_rate(&mut stream, rate, length, SEED + u64::from(speed))?));
+    }
+    eprintln!("bench: a zone fails");
+    let zone_fails = replay.at_once(stream.zone_becomes(FAILING, State::Lost))?;
+    let zone_returns = replay.at_once(stream.zone_becomes(FAILING, State::Ready))?;
+    let figures = Figures { curve, speeds, zone_fails, zone_returns };
+    fs::create_dir_all(&options.out).with_context(|| format!("cannot create {}", options.out.display()))?;
+    let path = options.out.join("scale.json");
+    fs::write(&path, serde_json::to_string_pretty(&figures)?).with_context(|| path.display().to_string())?;
+    eprintln!("bench: figures written to {}", path.display());
+    Ok(figures)
+}

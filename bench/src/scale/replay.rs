@@ -1,0 +1,243 @@
+//! Events into the pipeline that the agent runs, with the kernel's maps behind it: parsed, decided on and written on one
+//! thread, while another makes up what happens next.
+
+use std::{
+    fs,
+    sync::mpsc::{self, Receiver, Sender},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::{core::v1, discovery};
+use millrace_agent::{
+    app::Pipeline,
+    datapath::{self, Constants, KernelTables, Limits, Loaded, Pins, PinsLock},
+    diff::{Planner, Ticket},
+    lb::NodeInfo,
+    model::{EndpointSlice, Service},
+    watch::Change,
+};
+use millrace_tests::{bpffs::Bpffs, interrupt};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike,
+};
+
+use super::{
+    cluster::{Cluster, NODE, ZONES},
+    events::{Event, Stream},
+};
+
+/// Changes taken in before a round, at most: as the agent does.
+const BATCH: usize = 4096;
+/// Events that are made up ahead of their time.
+const AHEAD: usize = 1024;
+/// Room for the blocks of the large services while they are replaced.
+const BACKENDS: u32 = 1 << 19;
+
+/// A node's pipeline. Nothing is attached: no packet passes here.
+pub(super) struct Replay {
+    pipeline: Pipeline<KernelTables>,
+    graces: (Sender<Ticket>, Receiver<Ticket>),
+    grace_under_way: bool,
+    _loaded: Loaded,
+    _lock: PinsLock,
+    /// Last: its maps are held by all of the above.
+    _bpffs: Bpffs,
+}
+
+/// What a stretch of events came to.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Stretch {
+    pub events: usize,
+    pub seconds: f64,
+    /// From the moment that an event was due to its effect in the maps.
+    pub latency_ms_p50: f64,
+    pub latency_ms_p99: f64,
+    pub latency_ms_max: f64,
+    /// Of the thread that parses, decides and writes.
+    pub cpu_us_per_event: f64,
+}
+
+impl Replay {
+    /// The cluster as it is at first, in the maps; and how many seconds of work that was, parsing and all.
+    pub(super) fn start(cluster: &Cluster) -> Result<(Self, f64)> {
+        let bpffs = Bpffs::mount("scale")?;
+        let pins = Pins::at(&bpffs.path);
+        let lock = pins.open()?;
+        let limits = Limits { backends: BACKENDS, slots: BACKENDS, ..Limits::default() };
+        let loaded = datapath::load(&pins, &limits, &Constants::default())?;
+        let tables = KernelTables::open(&pins, datapath::grace::start()?)?;
+        let planner = Planner::restore(&datapath::snapshot(&pins)?, limits.sizes());
+        let node = NodeInfo { name: NODE.into(), zone: Some(ZONES[0].into()), ..NodeInfo::default() };
+        let mut replay = Self {
+            pipeline: Pipeline::new(node, [], planner, tables),
+            graces: mpsc::channel(),
+            grace_under_way: false,
+            _loaded: loaded,
+            _lock: lock,
+            _bpffs: bpffs,
+        };
+        let seconds = replay.fill(cluster)?;
+        Ok((replay, seconds))
+    }
+
+    fn fill(&mut self, cluster: &Cluster) -> Result<f64> {
+        let mut seconds = 0.0;
+        let mut timed = |replay: &mut Self, work: &dyn Fn(&mut Self) -> Result<()>| -> Result<()> {
+            let start = Instant::now();
+            work(replay)?;
+            seconds += start.elapsed().as_secs_f64();
+            Ok(())
+        };
+        for service in 0..cluster.size.services {
+            let object = cluster.service(service).to_string();
+            timed(self, &|replay| replay.take_service(object.as_bytes()))?;
+        }
+        for slice in cluster.slices() {
+            let object = cluster.slice(slice).to_string();
+            timed(self, &|replay| replay.take(object.as_bytes()))?;
+        }
+        timed(self, &|replay| {
+            replay.pipeline.take(Change::Synced);
+            replay.round()
+        })?;
+        Ok(seconds)
+    }
+
+    /// Events at random moments, `rate` a second on average, for `length`.
+    pub(super) fn at_rate(&mut self, stream: &mut Stream, rate: f64, length: Duration, seed: u64) -> Result<Stretch> {
+        let (sender, due) = mpsc::sync_channel(AHEAD);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let mut at = 0.0;
+                while at < length.as_secs_f64() {
+                    // Nobody listens any more after a failure, which is told elsewhere.
+                    if sender.send((Duration::from_secs_f64(at), stream.rolling())).is_err() {
+                        return;
+                    }
+                    at -= (1.0 - random.f64()).ln() / rate;
+                }
+            });
+            self.work_off(&due)
+        })
+    }
+
+    /// Events that are all due at once.
+    pub(super) fn at_once(&mut self, events: Vec<Event>) -> Result<Stretch> {
+        let (sender, due) = mpsc::channel();
+        for event in events {
+            sender.send((Duration::ZERO, event)).context("the queue is there until it is worked off")?;
+        }
+        drop(sender);
+        self.work_off(&due)
+    }
+
+    /// Events one after the other, each in the maps before the next one comes.
+    pub(super) fn one_by_one(&mut self, stream: &mut Stream, events: usize) -> Result<Stretch> {
+        let mut taken = Vec::new();
+        let (start, mut cpu) = (Instant::now(), Duration::ZERO);
+        for _ in 0..events {
+            let event = stream.rolling();
+            let (begun, used) = (Instant::now(), cpu_time()?);
+            self.take(&event)?;
+            self.round()?;
+            taken.push(begun.elapsed());
+            cpu += cpu_time()?.saturating_sub(used);
+        }
+        Ok(stretch(&mut taken, start.elapsed(), cpu))
+    }
+
+    fn work_off(&mut self, due: &Receiver<(Duration, Event)>) -> Result<Stretch> {
+        let (start, used) = (Instant::now(), cpu_time()?);
+        let (mut taken, mut next) = (Vec::new(), due.recv().ok());
+        while let Some((at, event)) = next {
+            interrupt::check()?;
+            thread::sleep((start + at).saturating_duration_since(Instant::now()));
+            let mut batch = vec![at];
+            self.take(&event)?;
+            loop {
+                next = due.recv().ok();
+                match &next {
+                    Some((at, event)) if start + *at <= Instant::now() && batch.len() < BATCH => {
+                        self.take(event)?;
+                        batch.push(*at);
+                    }
+                    _ => break,
+                }
+            }
+            self.round()?;
+            let now = start.elapsed();
+            taken.extend(batch.into_iter().map(|at| now.saturating_sub(at)));
+        }
+        Ok(stretch(&mut taken, start.elapsed(), cpu_time()?.saturating_sub(used)))
+    }
+
+    fn take_service(&mut self, json: &[u8]) -> Result<()> {
+        let object: v1::Service = serde_json::from_slice(json)?;
+        let parsed = Service::from_resource(&object, None)?.context("the Service is none for a proxy")?;
+        self.pipeline.take(Change::Service(parsed.value.key.clone(), Some(Box::new(parsed.value))));
+        Ok(())
+    }
+
+    fn take(&mut self, json: &[u8]) -> Result<()> {
+        let object: discovery::v1::EndpointSlice = serde_json::from_slice(json)?;
+        let parsed = EndpointSlice::from_resource(&object, None)?.context("the slice is none for a proxy")?;
+        self.pipeline.take(Change::EndpointSlice(parsed.value.key.clone(), Some(Box::new(parsed.value))));
+        Ok(())
+    }
+
+    fn round(&mut self) -> Result<()> {
+        while let Ok(ticket) = self.graces.1.try_recv() {
+            self.grace_under_way = false;
+            self.pipeline.graced(ticket);
+        }
+        let round = self.pipeline.round();
+        ensure!(round.failures == 0, "the kernel refused {} operations", round.failures);
+        ensure!(self.pipeline.waiting() == 0, "{} service ports have no room", self.pipeline.waiting());
+        if !self.grace_under_way
+            && let Some(ticket) = self.pipeline.pending_grace()
+        {
+            self.grace_under_way = true;
+            let over = self.graces.0.clone();
+            self.pipeline.tables().grace().request(move || {
+                // Nobody listens any more when the bench ends.
+                let _ = over.send(ticket);
+            });
+        }
+        Ok(())
+    }
+}
+
+fn stretch(taken: &mut [Duration], length: Duration, cpu: Duration) -> Stretch {
+    taken.sort_unstable();
+    let at = |part: f64| {
+        let index = (taken.len().saturating_sub(1) as f64 * part).round() as usize;
+        taken.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+    };
+    Stretch {
+        events: taken.len(),
+        seconds: length.as_secs_f64(),
+        latency_ms_p50: at(0.5),
+        latency_ms_p99: at(0.99),
+        latency_ms_max: at(1.0),
+        cpu_us_per_event: cpu.as_secs_f64() * 1e6 / taken.len().max(1) as f64,
+    }
+}
+
+/// That this thread has used.
+fn cpu_time() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).context("getrusage")?;
+    let microseconds = (usage.user_time() + usage.system_time()).num_microseconds();
+    Ok(Duration::from_micros(microseconds.try_into().unwrap_or(0)))
+}
+
+/// Resident memory of this process in MiB, the simulated cluster and the maps' mapped windows included.
+pub(super) fn resident_mib() -> Result<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: f64 = line.split_whitespace().next().context("no number")?.parse()?;
+    Ok(kib / 1024.0)
+}

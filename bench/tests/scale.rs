@@ -1,0 +1,19 @@
+//! The life of a small cluster, measured for real: every event takes effect in the kernel's maps.
+
+use millrace_bench::scale::{Options, run};
+
+#[test]
+fn every_event_of_a_small_clusters_life_takes_effect() {
+    let out = tempfile::tempdir().unwrap();
+    let options = Options { nodes: 30, speeds: vec![1, 50], seconds: 1, events: 100, out: out.path().to_owned() };
+    let figures = run(&options).unwrap();
+    let nodes: Vec<u32> = figures.curve.iter().map(|point| point.size.nodes).collect();
+    assert_eq!(nodes, [3, 3, 30]);
+    assert!(figures.curve.iter().all(|point| point.one_by_one.events == 100), "{:?}", figures.curve);
+    let [(1, slow), (50, fast)] = &figures.speeds[..] else { panic!("{:?}", figures.speeds) };
+    // Ten times as many at least, whatever the random moments were.
+    assert!(slow.events > 0 && fast.events > 10 * slow.events, "{} and {}", slow.events, fast.events);
+    assert!(figures.zone_fails.events > 0);
+    assert_eq!(figures.zone_fails.events, figures.zone_returns.events);
+    assert!(out.path().join("scale.json").exists());
+}
