@@ -1,105 +1,17 @@
-//! What a plan says, case by case: which operations, in which order, and no others.
+//! What a plan says, case by case.
 
-mod support;
-
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use millrace_agent::{
-    datapath::{MemoryTables, Outcome, carry_out},
-    diff::{Op, Plan, Planner, Sizes, Word, dump},
-    lb::{Frontend, Set, WantedPort},
-    model::ServiceKey,
+    diff::{Op, Plan, Planner, Sizes},
+    lb::Set,
 };
-use millrace_common::{
-    frontend::FrontendKind,
-    service::{Attributes, SetWord},
+use millrace_common::{frontend::FrontendKind, service::Attributes};
+
+use crate::{
+    node::{Node, SIZES, short},
+    support::wanted::{endpoints, frontend, key, port, set},
 };
-use proptest::prelude::*;
-use support::wanted::{endpoints, frontend, key, port, set};
-
-const SIZES: Sizes = Sizes { services: 16, frontends: 64, backends: 64, slots: 64 };
-
-struct Node {
-    planner: Planner,
-    tables: MemoryTables,
-}
-
-impl Node {
-    fn new() -> Self {
-        Self::with(SIZES)
-    }
-
-    fn with(sizes: Sizes) -> Self {
-        Self { planner: Planner::new(sizes), tables: MemoryTables::new(sizes) }
-    }
-
-    fn plan(&mut self, ports: &[WantedPort]) -> Plan {
-        let mut by_service: BTreeMap<ServiceKey, Vec<WantedPort>> = BTreeMap::new();
-        for port in ports {
-            by_service.entry(port.name.service.clone()).or_default().push(port.clone());
-        }
-        self.planner.plan(by_service.iter().map(|(key, ports)| (key, ports.as_slice())))
-    }
-
-    fn write(&mut self, plan: &Plan) -> Outcome {
-        carry_out(plan, &mut self.planner, &mut self.tables)
-    }
-
-    /// Plans and writes; the operations, in short.
-    fn bring(&mut self, ports: &[WantedPort]) -> Vec<String> {
-        let plan = self.plan(ports);
-        assert_eq!(plan.refused, []);
-        let outcome = self.write(&plan);
-        assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
-        plan.ops().map(short).collect()
-    }
-
-    fn delete(&mut self, service: &str) -> Vec<String> {
-        let plan = self.planner.plan([(&key(service), [].as_slice())]);
-        self.write(&plan);
-        plan.ops().map(short).collect()
-    }
-
-    fn grace(&mut self) -> Vec<String> {
-        if let Some(ticket) = self.planner.pending_grace() {
-            self.planner.graced(ticket);
-        }
-        let chores = self.planner.chores();
-        self.write(&chores);
-        chores.ops().map(short).collect()
-    }
-}
-
-fn short(op: &Op) -> String {
-    match op {
-        Op::StoreBackend { id, state } => {
-            let verb = if state.serving() { "serves" } else { "stops" };
-            format!("backend {id} {verb} in epoch {}", state.epoch())
-        }
-        Op::WriteBlock { base, slots, .. } => format!("block {base} of {}", slots.len()),
-        Op::StoreName { index, name } if name.0[0] == 0 => format!("no name {index}"),
-        Op::StoreName { index, .. } => format!("name {index}"),
-        Op::StoreWord { index, word: Word::Attributes, .. } => format!("attributes {index}"),
-        Op::StoreWord { index, word, value } => {
-            let word = if *word == Word::Cluster { "cluster" } else { "local" };
-            match (SetWord(*value).count(), SetWord(*value).base()) {
-                (0, 0) => format!("{word} {index} unused"),
-                (0, 1) => format!("{word} {index} reject"),
-                (0, _) => format!("{word} {index} drop"),
-                (count, base) => format!("{word} {index} to {count} at {base}"),
-            }
-        }
-        Op::Grace => "grace".to_owned(),
-        Op::InsertFrontend { frontend, kind, index } => format!("+ {} {frontend} {index}", kind.name()),
-        Op::DeleteFrontend { frontend } => format!("- {frontend}"),
-        Op::InsertOwned { address } => format!("+ owned {address}"),
-        Op::DeleteOwned { address } => format!("- owned {address}"),
-        Op::InsertRange { index, range } => format!("{index} lets {range} in"),
-        Op::DeleteRange { index, range } => format!("{index} keeps {range} out"),
-        Op::InsertCidr { cidr } => format!("+ range {cidr}"),
-        Op::DeleteCidr { cidr } => format!("- range {cidr}"),
-    }
-}
 
 #[test]
 fn a_new_service_is_complete_before_a_frontend_leads_to_it() {
@@ -317,102 +229,4 @@ fn remains_that_make_no_sense_are_cleared_at_start_up_and_everything_else_is_kep
     assert_eq!(left, [frontend(1), frontend(2)]);
     assert_eq!(node.planner.services().cloned().collect::<BTreeSet<_>>(), [key("s1"), key("s2")].into());
     assert_eq!(node.bring(&[port(1, &[1, 2]), port(2, &[1])]), [""; 0], "what made sense was left alone");
-}
-
-fn any_port() -> impl Strategy<Value = WantedPort> {
-    let hosts = || prop::collection::btree_set(1u8..6, 0..4).prop_map(|hosts| hosts.into_iter().collect::<Vec<u8>>());
-    let kind = prop_oneof![Just(FrontendKind::ClusterIp), Just(FrontendKind::ExternalIp)];
-    (1u8..6, hosts(), prop::option::of(hosts()), hosts(), kind, any::<bool>(), 0u64..4).prop_map(
-        |(service, cluster, local, serving, kind, renamed, flags)| {
-            let mut port = port(service, &cluster);
-            port.local = local.map_or(Set::Unused, |local| set(service, &local));
-            port.serving.extend(endpoints(service, &serving));
-            port.serving.sort_unstable();
-            port.serving.dedup();
-            port.frontends.insert(frontend(service + 100), kind);
-            port.attributes = Attributes::new(flags, 0);
-            if renamed {
-                port.name.port = "web".into();
-            }
-            port
-        },
-    )
-}
-
-fn wanted() -> impl Strategy<Value = BTreeMap<ServiceKey, Vec<WantedPort>>> {
-    prop::collection::vec(any_port(), 0..5)
-        .prop_map(|ports| ports.into_iter().map(|port| (port.name.service.clone(), vec![port])).collect())
-}
-
-fn bring_all(node: &mut Node, wanted: &BTreeMap<ServiceKey, Vec<WantedPort>>) -> usize {
-    let gone: Vec<ServiceKey> = node.planner.services().filter(|key| !wanted.contains_key(*key)).cloned().collect();
-    let gone = gone.iter().map(|key| (key, [].as_slice()));
-    let plan = node.planner.plan(wanted.iter().map(|(key, ports)| (key, ports.as_slice())).chain(gone));
-    let outcome = node.write(&plan);
-    assert!(outcome.errors.is_empty() && plan.refused.is_empty());
-    plan.steps.len()
-}
-
-fn settled(node: &mut Node) -> String {
-    while !node.grace().is_empty() {}
-    dump(&node.tables.snapshot())
-}
-
-proptest! {
-    #[test]
-    fn the_difference_applied_to_one_state_gives_the_other(a in wanted(), b in wanted()) {
-        let (mut node, mut fresh) = (Node::new(), Node::new());
-        bring_all(&mut node, &a);
-        bring_all(&mut node, &b);
-        bring_all(&mut fresh, &b);
-        prop_assert_eq!(settled(&mut node), settled(&mut fresh));
-        prop_assert_eq!(bring_all(&mut node, &b), 0, "what is there takes no operation");
-        // So it is for an agent that starts anew over these maps.
-        node.planner = Planner::restore(&node.tables.snapshot(), SIZES);
-        let chores = node.planner.chores();
-        node.write(&chores);
-        prop_assert_eq!(bring_all(&mut node, &b), 0, "nor does it after a restart");
-        bring_all(&mut node, &BTreeMap::new());
-        prop_assert_eq!(settled(&mut node), "");
-    }
-}
-
-/// An address that becomes the node's own while a service still has a node port there: its mark goes with the last
-/// frontend that owned it, or the node's other ports would be refused.
-#[test]
-fn a_node_port_does_not_make_the_nodes_address_the_services_own() {
-    let mut node = Node::new();
-    let mut port = port(1, &[1]);
-    let external = frontend(7);
-    port.frontends.insert(external, FrontendKind::ExternalIp);
-    node.bring(&[port.clone()]);
-    port.frontends.remove(&external);
-    port.frontends.insert(Frontend { port: 30_080, ..external }, FrontendKind::NodePort);
-    let ops = node.bring(&[port.clone()]);
-    assert!(ops.contains(&"- owned 10.96.0.7".to_owned()), "{ops:?}");
-    assert_eq!(node.bring(&[port]), [""; 0]);
-    let ops = node.delete("s1");
-    assert!(!ops.iter().any(|op| op.contains("owned 10.96.0.7")), "{ops:?}");
-}
-
-/// Between two operations a guarded VIP never lets everybody in, nor shuts out somebody who is let in before and after.
-#[test]
-fn source_ranges_are_there_before_they_guard_and_go_after() {
-    let mut node = Node::new();
-    let mut guarded = port(1, &[1]);
-    guarded.attributes = Attributes::new(Attributes::SOURCE_RANGES, 0);
-    let ranges = ["10.0.0.0/8", "198.18.0.0/15", "203.0.113.0/24"].map(|range| range.parse().unwrap());
-    guarded.source_ranges = BTreeSet::from([ranges[0], ranges[1]]);
-    let at = |ops: &[String], wanted: &str| ops.iter().position(|op| op == wanted).unwrap_or_else(|| panic!("{ops:?}"));
-    let ops = node.bring(&[guarded.clone()]);
-    assert!(at(&ops, "0 lets 198.18.0.0/15 in") < at(&ops, "attributes 0"), "{ops:?}");
-    guarded.source_ranges = BTreeSet::from([ranges[0], ranges[2]]);
-    let ops = node.bring(&[guarded.clone()]);
-    assert_eq!(ops, ["0 lets 203.0.113.0/24 in", "0 keeps 198.18.0.0/15 out"]);
-    let mut restarted = Node { planner: Planner::restore(&node.tables.snapshot(), SIZES), tables: node.tables };
-    assert_eq!(restarted.bring(&[guarded]), [""; 0], "a restart knows them");
-    restarted.delete("s1");
-    let chores = restarted.grace();
-    assert!(at(&chores, "0 keeps 10.0.0.0/8 out") < at(&chores, "no name 0"), "{chores:?}");
-    assert!(restarted.tables.snapshot().ranges.is_empty());
 }

@@ -1,0 +1,9 @@
+//! What a plan says: which operations, in which order, and no others.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod node;
+mod ownership;
+mod plans;
+mod random;
