@@ -9,6 +9,7 @@ fn every_event_of_a_small_clusters_life_takes_effect() {
     let figures = run(&options).unwrap();
     let nodes: Vec<u32> = figures.curve.iter().map(|point| point.size.nodes).collect();
     assert_eq!(nodes, [3, 3, 30]);
+    assert_eq!((figures.wide.size.services, figures.wide.pods), (30, 1500));
     assert!(figures.curve.iter().all(|point| point.one_by_one.events == 100), "{:?}", figures.curve);
     let [(1, slow), (50, fast)] = &figures.speeds[..] else { panic!("{:?}", figures.speeds) };
     // Ten times as many at least, whatever the random moments were.

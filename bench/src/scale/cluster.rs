@@ -18,6 +18,27 @@ const PER_SLICE: usize = 100;
 pub struct Size {
     pub nodes: u32,
     pub services: u32,
+    pub shape: Shape,
+}
+
+/// How its pods are spread over the services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub enum Shape {
+    /// Many services are small and a few are large; fifteen pods each on average.
+    Mixed,
+    /// Every service has as many.
+    Even(usize),
+}
+
+impl Shape {
+    const fn pods_of(self, service: u32) -> usize {
+        match (self, service % 100) {
+            (Self::Even(pods), _) => pods,
+            (Self::Mixed, 0) => 300,
+            (Self::Mixed, 1..10) => 50,
+            (Self::Mixed, _) => 8,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,20 +75,11 @@ pub(super) struct Cluster {
     pods_ever: u32,
 }
 
-/// Many services are small and a few are large; fifteen pods each on average.
-const fn pods_of(service: u32) -> usize {
-    match service % 100 {
-        0 => 300,
-        1..10 => 50,
-        _ => 8,
-    }
-}
-
 impl Cluster {
     pub(super) fn new(size: Size, seed: u64) -> Self {
         let mut cluster = Self { size, services: Vec::new(), random: Rng::with_seed(seed), pods_ever: 0 };
         for service in 0..size.services {
-            let pods: Vec<Pod> = (0..pods_of(service)).map(|_| cluster.pod(State::Ready)).collect();
+            let pods: Vec<Pod> = (0..size.shape.pods_of(service)).map(|_| cluster.pod(State::Ready)).collect();
             cluster.services.push(pods.chunks(PER_SLICE).map(<[Pod]>::to_vec).collect());
         }
         cluster
@@ -156,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_large_cluster_has_fifteen_pods_a_service_and_no_slice_is_too_long() {
-        let mut cluster = Cluster::new(Size { nodes: 500, services: 1000 }, 1);
+        let mut cluster = Cluster::new(Size { nodes: 500, services: 1000, shape: Shape::Mixed }, 1);
         assert_eq!(cluster.pods(), 14_700);
         for id in cluster.slices() {
             assert!((1..=PER_SLICE).contains(&cluster.slice_mut(id).unwrap().len()), "{id:?}");

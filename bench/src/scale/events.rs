@@ -114,10 +114,10 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scale::cluster::Size;
+    use crate::scale::cluster::{Shape, Size};
 
     fn stream(seed: u64) -> Stream {
-        let size = Size { nodes: 30, services: 100 };
+        let size = Size { nodes: 30, services: 100, shape: Shape::Mixed };
         Stream::new(Cluster::new(size, seed), seed)
     }
 

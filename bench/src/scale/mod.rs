@@ -12,11 +12,15 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-pub use self::{cluster::Size, replay::Stretch, report::table};
 use self::{
     cluster::{Cluster, State},
     events::Stream,
     replay::{Replay, resident_mib},
+};
+pub use self::{
+    cluster::{Shape, Size},
+    replay::{Start, Stretch},
+    report::table,
 };
 
 /// Slices that change in a second of the cluster's own time: a rolling deployment replaces a pod in three.
@@ -50,6 +54,8 @@ pub struct Options {
 pub struct Figures {
     /// Clusters of a hundredth, a tenth and the whole of the size, in this order.
     pub curve: Vec<Point>,
+    /// One whose services have fifty pods each: 250,000 by default, the size at which kube-proxy's users count minutes.
+    pub wide: Point,
     pub speeds: Vec<(u32, Stretch)>,
     /// All slices with a pod in one zone of three change at once, and back.
     pub zone_fails: Stretch,
@@ -61,8 +67,7 @@ pub struct Figures {
 pub struct Point {
     pub size: Size,
     pub pods: usize,
-    /// Parsing all objects, deciding and writing.
-    pub start_seconds: f64,
+    pub start: Start,
     pub one_by_one: Stretch,
     /// Of this process, with the simulated cluster in it.
     pub resident_mib: f64,
@@ -73,22 +78,13 @@ pub struct Point {
 /// # Errors
 /// Not root, or whatever the pipeline could not do.
 pub fn run(options: &Options) -> Result<Figures> {
-    let mut curve = Vec::new();
-    let mut last = None;
-    for part in [100, 10, 1] {
-        // One cluster at a time is in memory.
-        drop(last.take());
-        let nodes = (options.nodes / part).max(3);
-        let size = Size { nodes, services: nodes * 2 };
-        eprintln!("bench: {} nodes, {} services", size.nodes, size.services);
-        let mut stream = Stream::new(Cluster::new(size, SEED), SEED);
-        let (mut replay, start_seconds) = Replay::start(stream.cluster())?;
-        let pods = stream.cluster().pods();
-        let one_by_one = replay.one_by_one(&mut stream, options.events)?;
-        curve.push(Point { size, pods, start_seconds, one_by_one, resident_mib: resident_mib()? });
-        last = Some((replay, stream));
-    }
-    let (mut replay, mut stream) = last.context("there is a largest cluster")?;
+    let nodes = |part: u32| (options.nodes / part).max(3);
+    let mixed = |part| Size { nodes: nodes(part), services: nodes(part) * 2, shape: Shape::Mixed };
+    // One cluster at a time is in memory.
+    let (wide, ..) = point(Size { nodes: nodes(1), services: nodes(1), shape: Shape::Even(50) }, options.events)?;
+    let mut curve = vec![point(mixed(100), options.events)?.0, point(mixed(10), options.events)?.0];
+    let (largest, mut replay, mut stream) = point(mixed(1), options.events)?;
+    curve.push(largest);
     let mut speeds = Vec::new();
     for &speed in &options.speeds {
         eprintln!("bench: {speed} times the cluster's own speed");
@@ -99,10 +95,20 @@ pub fn run(options: &Options) -> Result<Figures> {
     eprintln!("bench: a zone fails");
     let zone_fails = replay.at_once(stream.zone_becomes(FAILING, State::Lost))?;
     let zone_returns = replay.at_once(stream.zone_becomes(FAILING, State::Ready))?;
-    let figures = Figures { curve, speeds, zone_fails, zone_returns };
+    let figures = Figures { curve, wide, speeds, zone_fails, zone_returns };
     fs::create_dir_all(&options.out).with_context(|| format!("cannot create {}", options.out.display()))?;
     let path = options.out.join("scale.json");
     fs::write(&path, serde_json::to_string_pretty(&figures)?).with_context(|| path.display().to_string())?;
     eprintln!("bench: figures written to {}", path.display());
     Ok(figures)
+}
+
+/// A cluster that is all in the maps, and what one event costs there.
+fn point(size: Size, events: usize) -> Result<(Point, Replay, Stream)> {
+    let mut stream = Stream::new(Cluster::new(size, SEED), SEED);
+    let pods = stream.cluster().pods();
+    eprintln!("bench: {} nodes, {} services, {pods} pods", size.nodes, size.services);
+    let (mut replay, start) = Replay::start(stream.cluster())?;
+    let one_by_one = replay.one_by_one(&mut stream, events)?;
+    Ok((Point { size, pods, start, one_by_one, resident_mib: resident_mib()? }, replay, stream))
 }

@@ -47,6 +47,15 @@ pub(super) struct Replay {
     _bpffs: Bpffs,
 }
 
+/// What it took to have a cluster in the maps, from nothing.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Start {
+    /// Parsing all objects, as the API server writes them.
+    pub parsing_seconds: f64,
+    /// Deciding and writing: what kube-proxy calls a sync.
+    pub programming_seconds: f64,
+}
+
 /// What a stretch of events came to.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Stretch {
@@ -61,8 +70,8 @@ pub struct Stretch {
 }
 
 impl Replay {
-    /// The cluster as it is at first, in the maps; and how many seconds of work that was, parsing and all.
-    pub(super) fn start(cluster: &Cluster) -> Result<(Self, f64)> {
+    /// The cluster as it is at first, in the maps.
+    pub(super) fn start(cluster: &Cluster) -> Result<(Self, Start)> {
         let bpffs = Bpffs::mount("scale")?;
         let pins = Pins::at(&bpffs.path);
         let lock = pins.open()?;
@@ -79,31 +88,28 @@ impl Replay {
             _lock: lock,
             _bpffs: bpffs,
         };
-        let seconds = replay.fill(cluster)?;
-        Ok((replay, seconds))
+        let start = replay.fill(cluster)?;
+        Ok((replay, start))
     }
 
-    fn fill(&mut self, cluster: &Cluster) -> Result<f64> {
-        let mut seconds = 0.0;
-        let mut timed = |replay: &mut Self, work: &dyn Fn(&mut Self) -> Result<()>| -> Result<()> {
-            let start = Instant::now();
-            work(replay)?;
-            seconds += start.elapsed().as_secs_f64();
-            Ok(())
-        };
+    fn fill(&mut self, cluster: &Cluster) -> Result<Start> {
+        let mut parsing = Duration::ZERO;
         for service in 0..cluster.size.services {
             let object = cluster.service(service).to_string();
-            timed(self, &|replay| replay.take_service(object.as_bytes()))?;
+            let begun = Instant::now();
+            self.take_service(object.as_bytes())?;
+            parsing += begun.elapsed();
         }
         for slice in cluster.slices() {
             let object = cluster.slice(slice).to_string();
-            timed(self, &|replay| replay.take(object.as_bytes()))?;
+            let begun = Instant::now();
+            self.take(object.as_bytes())?;
+            parsing += begun.elapsed();
         }
-        timed(self, &|replay| {
-            replay.pipeline.take(Change::Synced);
-            replay.round()
-        })?;
-        Ok(seconds)
+        let begun = Instant::now();
+        self.pipeline.take(Change::Synced);
+        self.round()?;
+        Ok(Start { parsing_seconds: parsing.as_secs_f64(), programming_seconds: begun.elapsed().as_secs_f64() })
     }
 
     /// Events at random moments, `rate` a second on average, for `length`.

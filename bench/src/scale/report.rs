@@ -14,18 +14,20 @@ pub fn table(figures: &Figures) -> String {
         "nodes",
         "pods",
         "services",
-        "start in s",
+        "parsed in s",
+        "programmed in s",
         "CPU us per event",
         "one event ms p50",
         "p99",
         "resident MiB",
     ]);
-    for point in &figures.curve {
+    for point in figures.curve.iter().chain([&figures.wide]) {
         curve.add_row([
             point.size.nodes.to_string(),
             point.pods.to_string(),
             point.size.services.to_string(),
-            format!("{:.2}", point.start_seconds),
+            format!("{:.3}", point.start.parsing_seconds),
+            format!("{:.3}", point.start.programming_seconds),
             format!("{:.1}", point.one_by_one.cpu_us_per_event),
             format!("{:.3}", point.one_by_one.latency_ms_p50),
             format!("{:.3}", point.one_by_one.latency_ms_p99),
