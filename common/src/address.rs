@@ -17,6 +17,20 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     pub const ICMPV6: u8 = 58;
     pub const SCTP: u8 = 132;
+
+    /// True where services are: the transport begins with both ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_ports(protocol: u8) -> bool {
+        matches!(protocol, TCP | UDP | SCTP)
+    }
+
+    /// True where a packet says that it begins or ends something: only such a beginning makes a flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn connects(protocol: u8) -> bool {
+        matches!(protocol, TCP | SCTP)
+    }
 }
 
 /// A port in network byte order, as it lies in a packet and in `bpf_sock_addr.user_port`.

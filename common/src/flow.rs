@@ -152,8 +152,8 @@ pub mod timeout {
     #[must_use]
     pub const fn of(protocol: u8, states: u32) -> u32 {
         match protocol {
-            protocol::TCP if states & (state::FIN | state::RST) != 0 => TCP_CLOSING,
-            protocol::TCP => TCP_ESTABLISHED,
+            protocol::TCP | protocol::SCTP if states & (state::FIN | state::RST) != 0 => TCP_CLOSING,
+            protocol::TCP | protocol::SCTP => TCP_ESTABLISHED,
             protocol::UDP if states & state::LATER != 0 => UDP,
             protocol::UDP => UDP_ONCE,
             _ => OTHER,

@@ -4,6 +4,7 @@
 use crate::{
     address::{Addr4, Addr6, Port, protocol},
     checksum::Sum,
+    crc32c,
 };
 
 /// EtherTypes (IEEE 802), in network order.
@@ -35,6 +36,38 @@ pub mod tcp {
     #[must_use]
     pub const fn opens(flags: u8) -> bool {
         flags & (SYN | ACK | RST | FIN) == SYN
+    }
+}
+
+/// SCTP (RFC 9260, 3): a header, then chunks.
+pub mod sctp {
+    use super::tcp;
+
+    pub const HEADER: u32 = 12;
+    /// Offset of the CRC32c.
+    pub const CHECKSUM: u32 = 8;
+    /// With the header of the first chunk.
+    pub const SHORTEST: u32 = HEADER + 4;
+
+    const INIT: u8 = 1;
+    const INIT_ACK: u8 = 2;
+    pub const ABORT: u8 = 6;
+    const SHUTDOWN: u8 = 7;
+    const SHUTDOWN_ACK: u8 = 8;
+    const SHUTDOWN_COMPLETE: u8 = 14;
+
+    /// What a first chunk of this type means to an association, in TCP's flags for what means the same to a connection.
+    /// SHUTDOWN COMPLETE is the last packet of all, as a reset is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn flags(chunk: u8) -> u8 {
+        match chunk {
+            INIT => tcp::SYN,
+            INIT_ACK => tcp::SYN | tcp::ACK,
+            SHUTDOWN | SHUTDOWN_ACK => tcp::FIN | tcp::ACK,
+            ABORT | SHUTDOWN_COMPLETE => tcp::RST,
+            _ => tcp::ACK,
+        }
     }
 }
 
@@ -154,6 +187,23 @@ pub const fn reset(segment: Segment, source_port: Port, destination_port: Port, 
     let sum = pseudo.add(ports).add(sequence).add(acknowledgment).add(bits);
     let [a, b] = sum.checksum().to_ne_bytes();
     [ports, sequence, acknowledgment, bits, u32::from_ne_bytes([a, b, 0, 0])]
+}
+
+/// The SCTP packet that aborts the association of a packet which begins with these words (RFC 9260, 8.4): the initiate tag
+/// of an INIT is the fifth. Its checksum is left out where that packet's was.
+#[inline(always)]
+#[must_use]
+pub fn abort(words: [u32; 5]) -> [u32; 4] {
+    let [ports, tag, checksum, chunk, initiate] = words;
+    let [a, b, c, d] = ports.to_ne_bytes();
+    let opens = tcp::opens(sctp::flags(chunk.to_ne_bytes()[0]));
+    // T: the tag is the receiver's own, sent back.
+    let (tag, t) = if opens { (initiate, 0) } else { (tag, 1) };
+    let mut answer = [u32::from_ne_bytes([c, d, a, b]), tag, 0, u32::from_ne_bytes([sctp::ABORT, t, 0, 4])];
+    if checksum != 0 {
+        answer[2] = crc32c::of_words(&answer);
+    }
+    answer
 }
 
 /// True for a source that an answer may be sent to: no broadcast, multicast or unspecified address (RFC 1122, 3.2.2).

@@ -14,6 +14,7 @@ pub mod affinity;
 pub mod answer;
 pub mod backend;
 pub mod checksum;
+pub mod crc32c;
 pub mod flow;
 pub mod fragment;
 pub mod frontend;

@@ -45,7 +45,7 @@ verdicts! {
     PacketReversed = "packet_reversed",
     /// An ICMP error was translated with the header that it quotes.
     IcmpErrorTranslated = "icmp_error_translated",
-    /// A packet was refused with a TCP reset.
+    /// A packet was refused with a TCP reset or an SCTP ABORT.
     RejectedReset = "rejected_reset",
     /// A packet was too large for the way to its backend, and its sender was told by an ICMP error.
     TooBig = "too_big",
@@ -71,9 +71,11 @@ verdicts! {
     DropSourceRange = "drop_source_range",
     /// A packet was dropped: there is no way from this node to the backend that was chosen.
     DropNoRoute = "drop_no_route",
+    /// A packet was dropped: a fragment of SCTP whose port would change, and with it a checksum over what is not here.
+    DropSctpFragment = "drop_sctp_fragment",
     /// A packet was dropped: the kernel refused to rewrite it.
     DropRewriteFailed = "drop_rewrite_failed",
-    /// A TCP segment to a service, no SYN, of no known flow: it went on untouched.
+    /// A TCP or SCTP packet to a service that begins nothing and is of no known flow: it went on untouched.
     PassUnknownSegment = "pass_unknown_segment",
     /// A flow was forgotten: over, or idle for too long.
     FlowExpired = "flow_expired",

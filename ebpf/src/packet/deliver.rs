@@ -133,7 +133,7 @@ pub(super) fn find<F: Network, H: Hook>(
     } else if !H::EGRESS || to.device != unsafe { (*skb).ifindex } {
         way.device = to.device;
     }
-    if way.device != 0 && matches!(packet.tuple.protocol, protocol::TCP | protocol::UDP) && !fits(skb, way) {
+    if way.device != 0 && protocol::has_ports(packet.tuple.protocol) && !fits(skb, way) {
         return Found::TooBig;
     }
     Found::Way

@@ -122,7 +122,7 @@ pub(super) fn touch<A: Address>(entry: *mut Flow<A>, flow: &Flow<A>, packet: &Pa
 #[inline(always)]
 pub(super) fn bits<A>(packet: &Packet<A>) -> u32 {
     let mut bits = state::SEEN;
-    if packet.tuple.protocol == protocol::TCP {
+    if protocol::connects(packet.tuple.protocol) {
         if packet.kind & tcp::FIN != 0 {
             bits |= state::FIN;
         }

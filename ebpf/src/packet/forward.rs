@@ -30,7 +30,7 @@ pub(super) fn decide<F: Network, H: Hook>(
     to: &mut Flow<F::Address>,
     device: u32,
 ) -> Decision {
-    if !matches!(packet.tuple.protocol, protocol::TCP | protocol::UDP) {
+    if !protocol::has_ports(packet.tuple.protocol) {
         return other::<F>(packet);
     }
     if packet.part == Part::Tail && !fragment::ports::<F>(packet) {
@@ -46,12 +46,12 @@ pub(super) fn decide<F: Network, H: Hook>(
     if decision == Decision::Send && to.state & state::HAIRPIN != 0 { Decision::Turn } else { decision }
 }
 
-/// Neither TCP nor UDP: an echo request, or a tunnel's packet, to a service's address finds nobody. SCTP is left alone,
-/// and so is every other ICMP message.
+/// A protocol that no service speaks: an echo request, or a tunnel's packet, to a service's address finds nobody. Every
+/// other ICMP message is left alone.
 #[inline(never)]
 fn other<F: Network>(packet: &Packet<F::Address>) -> Decision {
     let tuple = &packet.tuple;
-    if tuple.protocol == protocol::SCTP || (tuple.protocol == F::ICMP && packet.kind != F::ECHO_REQUEST) {
+    if tuple.protocol == F::ICMP && packet.kind != F::ECHO_REQUEST {
         return Decision::Pass;
     }
     if owned::<F>(tuple.destination) { Decision::Refuse } else { unowned::<F>(tuple.destination) }
@@ -69,7 +69,7 @@ fn from_client<F: Network, H: Hook>(
         count(Verdict::PacketForwarded);
         return Decision::Send;
     }
-    if !(packet.tuple.protocol == protocol::TCP && tcp::opens(packet.kind)) {
+    if !(protocol::connects(packet.tuple.protocol) && tcp::opens(packet.kind)) {
         let decision = reverse::decide::<F>(packet, to, true);
         if decision != Decision::Pass {
             return decision;
@@ -130,7 +130,7 @@ fn unknown<F: Network, H: Hook>(packet: &Packet<F::Address>, to: &mut Flow<F::Ad
         count(Verdict::DropFragmentWithoutHead);
         return Decision::Drop;
     }
-    if packet.tuple.protocol == protocol::TCP && !tcp::opens(packet.kind) {
+    if protocol::connects(packet.tuple.protocol) && !tcp::opens(packet.kind) {
         count(Verdict::PassUnknownSegment);
         return Decision::Pass;
     }
@@ -161,7 +161,7 @@ fn resume<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) ->
     }
     let answers = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::REPLY);
     let answered = F::ct().get_ptr(&answers).map_or(0, |entry| flow::state_of(entry).0);
-    if packet.tuple.protocol == protocol::TCP
+    if protocol::connects(packet.tuple.protocol)
         && !state::closed(to.state, answered)
         && backend_alive(to.backend, to.epoch)
     {

@@ -5,8 +5,9 @@ use aya_ebpf::bindings::__sk_buff;
 use millrace_common::{
     address::{Port, protocol},
     checksum::Sum,
+    crc32c,
     flow::{Flow, state},
-    header::{Part, icmp, tcp, udp},
+    header::{Part, icmp, sctp, tcp, udp},
     scratch::{Packet, Scratch},
     select,
     verdict::Verdict,
@@ -86,7 +87,7 @@ pub(super) fn translate<F: Network, H: Hook>(
 fn read_quote<F: Network>(skb: *mut __sk_buff, quoted: &mut Packet<F::Address>) -> bool {
     if F::read(skb, quoted, true) != Shape::Readable
         || quoted.part == Part::Tail
-        || !matches!(quoted.tuple.protocol, protocol::TCP | protocol::UDP)
+        || !protocol::has_ports(quoted.tuple.protocol)
     {
         return false;
     }
@@ -142,7 +143,10 @@ fn rewrite_quote<F: Network>(skb: *mut __sk_buff, quoted: &Packet<F::Address>, t
     if !store(skb, quoted.l4, &new) {
         return None;
     }
-    let transport = transport_checksum(skb, quoted.tuple.protocol, quoted.l4, addresses.join(ports));
+    let transport = match quoted.tuple.protocol {
+        protocol::SCTP => sctp_checksum::<F>(skb, quoted, old, new),
+        protocol => transport_checksum(skb, protocol, quoted.l4, addresses.join(ports)),
+    };
     Some(addresses.join(header).join(ports).join(transport))
 }
 
@@ -164,5 +168,18 @@ fn transport_checksum(skb: *mut __sk_buff, protocol: u8, l4: u32, change: Sum) -
     match load::<u16>(skb, l4 + udp::CHECKSUM) {
         None | Some(0) => Sum::ZERO,
         Some(_) => adjust(skb, l4 + udp::CHECKSUM, change).unwrap_or(Sum::ZERO),
+    }
+}
+
+/// The same of SCTP: the quoted header says how long the packet was that it covers, here or not.
+#[inline(never)]
+fn sctp_checksum<F: Network>(skb: *mut __sk_buff, quoted: &Packet<F::Address>, old: u32, new: u32) -> Sum {
+    let at = quoted.l4 + sctp::CHECKSUM;
+    match load::<u32>(skb, at) {
+        None | Some(0) => Sum::ZERO,
+        Some(known) => {
+            let changed = crc32c::replace_first(known, old, new, quoted.l4_length);
+            if store(skb, at, &changed) { Sum::ZERO.replace(known, changed) } else { Sum::ZERO }
+        }
     }
 }

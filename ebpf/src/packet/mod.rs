@@ -213,6 +213,10 @@ fn send<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Addre
 #[inline(always)]
 fn translate<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, to: &Flow<F::Address>) -> i32 {
     if packet.part == Part::Head {
+        if rewrite::needs_the_rest::<F>(packet, to) {
+            count(Verdict::DropSctpFragment);
+            return DROP;
+        }
         fragment::remember::<F>(packet);
     }
     rewrite::rewrite::<F>(skb, packet, to)

@@ -3,7 +3,7 @@
 
 use millrace_common::{
     address::{Port, protocol},
-    header::{Part, icmp, tcp, udp},
+    header::{Part, icmp, sctp, tcp, udp},
     scratch::Packet,
 };
 
@@ -57,6 +57,17 @@ fn transport<F: Network>(frame: impl Frame, packet: &mut Packet<F::Address>) -> 
                 return Shape::Malformed;
             }
             ports(packet, header[0], header[1])
+        }
+        protocol::SCTP => {
+            let Some(header) = load::<[u32; sctp::SHORTEST as usize / 4]>(frame, packet.l4) else {
+                return Shape::Malformed;
+            };
+            if packet.part == Part::Whole && packet.l4_length < sctp::SHORTEST {
+                return Shape::Malformed;
+            }
+            packet.kind = sctp::flags(header[3].to_ne_bytes()[0]);
+            let [a, b, c, d] = header[0].to_ne_bytes();
+            ports(packet, u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]))
         }
         other if other == F::ICMP => {
             let Some(header) = load::<[u8; icmp::HEADER as usize]>(frame, packet.l4) else { return Shape::Malformed };

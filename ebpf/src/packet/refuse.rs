@@ -7,7 +7,7 @@ use aya_ebpf::{
 use millrace_common::{
     address::protocol,
     checksum::Sum,
-    header::{self, Part, Segment, icmp, tcp},
+    header::{self, Part, Segment, icmp, sctp, tcp},
     scratch::{Packet, QUOTE, Scratch},
     verdict::Verdict,
 };
@@ -29,7 +29,7 @@ pub(super) fn refuse<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scr
         return DROP;
     }
     // A reset has no place for options and extensions; their senders understand the other answer as well.
-    if packet.tuple.protocol == protocol::TCP && packet.l4 == packet.l3 + F::HEADER && reset::<F>(skb, packet) {
+    if packet.l4 == packet.l3 + F::HEADER && answer_in_kind::<F>(skb, packet) {
         count(Verdict::RejectedReset);
         return turn::around::<H>(skb);
     }
@@ -50,7 +50,7 @@ pub(super) fn too_big<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Sc
 /// never refused in the first place.
 #[inline(always)]
 fn deserves_answer<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> bool {
-    let reset = packet.tuple.protocol == protocol::TCP && packet.kind & tcp::RST != 0;
+    let reset = protocol::connects(packet.tuple.protocol) && packet.kind & tcp::RST != 0;
     let group = load::<u8>(skb, 0).is_none_or(|first| first & 1 != 0);
     packet.part != Part::Tail && !reset && !group && F::is_host(packet.tuple.source)
 }
@@ -60,6 +60,27 @@ fn deserves_answer<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>)
 fn affordable() -> bool {
     // SAFETY: the map gave the pointer, and the value is this CPU's own.
     ANSWERS.get_ptr_mut(0).is_some_and(|bucket| unsafe { (*bucket).take(bpf_ktime_get_ns()) })
+}
+
+/// True if the packet was made one that ends what it would begin, in its own protocol.
+#[inline(always)]
+fn answer_in_kind<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> bool {
+    match packet.tuple.protocol {
+        protocol::TCP => reset::<F>(skb, packet),
+        protocol::SCTP => abort::<F>(skb, packet),
+        _ => false,
+    }
+}
+
+/// Makes the packet an SCTP ABORT. One that is too short to be an INIT is answered otherwise.
+#[inline(never)]
+fn abort<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>) -> bool {
+    let Some(words) = load::<[u32; 5]>(skb, packet.l4) else { return false };
+    let (tuple, answer) = (&packet.tuple, header::abort(words));
+    let network = F::header(tuple.destination, tuple.source, protocol::SCTP, sctp::SHORTEST);
+    resize(skb, packet.l3 + F::HEADER + sctp::SHORTEST)
+        && store(skb, packet.l3, &network)
+        && store(skb, packet.l3 + F::HEADER, &answer)
 }
 
 /// Makes the packet a TCP reset.

@@ -21,9 +21,7 @@ use crate::stats::count;
 /// What becomes of a packet that may answer one of a flow: `node` tells whether with [`state::NODE`] or without.
 #[inline(always)]
 pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<F::Address>, node: bool) -> Decision {
-    if !matches!(packet.tuple.protocol, protocol::TCP | protocol::UDP)
-        || (packet.part == Part::Tail && !fragment::ports::<F>(packet))
-    {
+    if !protocol::has_ports(packet.tuple.protocol) || (packet.part == Part::Tail && !fragment::ports::<F>(packet)) {
         return Decision::Pass;
     }
     packet.tuple.direction = Tuple::<F::Address>::REPLY;
@@ -53,7 +51,7 @@ pub(super) fn known<F: Network>(
 /// backend, which no program noticed. A connection through the service would have replaced these entries.
 #[inline(always)]
 fn is_over<F: Network>(packet: &Packet<F::Address>, to: &Flow<F::Address>) -> bool {
-    packet.tuple.protocol == protocol::TCP && packet.kind & tcp::SYN != 0 && give_way::<F>(packet, to)
+    protocol::connects(packet.tuple.protocol) && packet.kind & tcp::SYN != 0 && give_way::<F>(packet, to)
 }
 
 #[inline(never)]
@@ -76,7 +74,7 @@ pub(super) fn first<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Ad
         return Decision::Pass;
     }
     let beginning = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::FORWARD);
-    if packet.tuple.protocol == protocol::TCP && packet.kind & tcp::RST != 0 {
+    if protocol::connects(packet.tuple.protocol) && packet.kind & tcp::RST != 0 {
         // Nobody listens there: there is nothing to keep, and the next attempt may choose another backend.
         forget::<F>(packet, &beginning);
     } else if !promote::<F>(packet, &beginning, to) {

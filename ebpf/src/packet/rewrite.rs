@@ -1,14 +1,16 @@
 //! New addresses and ports for a packet, and checksums that hold.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM},
     helpers::{bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace},
+    programs::sk_buff::SkBuff,
 };
 use millrace_common::{
     address::protocol,
     checksum::Sum,
+    crc32c,
     flow::Flow,
-    header::{Part, tcp, udp},
+    header::{Part, sctp, tcp, udp},
     scratch::Packet,
     verdict::Verdict,
 };
@@ -16,7 +18,7 @@ use millrace_common::{
 use super::{
     DROP, NEXT,
     flow::ports,
-    network::{Network, store},
+    network::{Network, load, store},
 };
 use crate::stats::count;
 
@@ -52,6 +54,33 @@ fn network<F: Network>(skb: *mut __sk_buff, l3: u32, difference: u32) -> bool {
     }
 }
 
+/// True for a fragment that cannot be translated: SCTP's checksum covers the packet from its ports to its end, which is not
+/// here, but not the addresses.
+#[inline(always)]
+pub(super) fn needs_the_rest<F: Network>(packet: &Packet<F::Address>, to: &Flow<F::Address>) -> bool {
+    let tuple = &packet.tuple;
+    let same = tuple.source_port == to.source_port && tuple.destination_port == to.destination_port;
+    tuple.protocol == protocol::SCTP && packet.part == Part::Head && !same
+}
+
+/// The ports and SCTP's checksum. A checksum of zero was left to the device (CHECKSUM_PARTIAL; the kernel adds the packet
+/// up as it finds it, so zero it must stay) or out (RFC 9653). One in four thousand million packets has it by chance.
+#[inline(never)]
+fn sctp<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, to: &Flow<F::Address>) -> bool {
+    let old = ports(packet.tuple.source_port, packet.tuple.destination_port);
+    let new = ports(to.source_port, to.destination_port);
+    if old == new {
+        return true;
+    }
+    let at = packet.l4 + sctp::CHECKSUM;
+    let Some(known) = load::<u32>(skb, at) else { return false };
+    let checksum = if known == 0 { 0 } else { crc32c::replace_first(known, old, new, packet.l4_length) };
+    // Whatever a device has summed up over the whole packet follows.
+    let skb = SkBuff::new(skb);
+    let flags = BPF_F_RECOMPUTE_CSUM as u64;
+    skb.store(packet.l4 as usize, &new, flags).is_ok() && skb.store(at as usize, &checksum, flags).is_ok()
+}
+
 /// Ports and the transport's checksum. The kernel may have left that to the device (CHECKSUM_PARTIAL): then it holds
 /// the sum of the pseudo header only, which the addresses change and the ports do not. The helper knows.
 #[inline(always)]
@@ -61,6 +90,9 @@ fn transport<F: Network>(
     to: &Flow<F::Address>,
     difference: u32,
 ) -> bool {
+    if packet.tuple.protocol == protocol::SCTP {
+        return sctp::<F>(skb, packet, to);
+    }
     let (offset, flags) = if packet.tuple.protocol == protocol::TCP {
         (packet.l4 + tcp::CHECKSUM, 0)
     } else {

@@ -8,7 +8,9 @@ use etherparse::{
     ip_number,
 };
 
-use super::{Body, Fragment, Packet};
+use super::{Body, Chunk, Fragment, Packet};
+
+pub(super) const SCTP: IpNumber = IpNumber(132);
 
 impl Packet {
     /// The whole frame, from the Ethernet header.
@@ -120,6 +122,7 @@ impl Packet {
         match (&self.body, self.destination.is_ipv6()) {
             (Body::Tcp { .. }, _) => ip_number::TCP,
             (Body::Udp { .. }, _) => ip_number::UDP,
+            (Body::Sctp { .. }, _) => SCTP,
             (Body::IcmpError { .. } | Body::EchoRequest { .. }, false) => ip_number::ICMP,
             (Body::IcmpError { .. } | Body::EchoRequest { .. }, true) => ip_number::IPV6_ICMP,
             (Body::Raw { protocol, .. }, _) => IpNumber(*protocol),
@@ -147,6 +150,7 @@ impl Packet {
                 let header = [self.source.port(), self.destination.port(), length, 0].map(u16::to_be_bytes);
                 ([header.as_flattened(), payload].concat(), checksum.then_some(6))
             }
+            Body::Sctp { tag, chunk, checksum } => return sctp(self, *tag, chunk, *checksum),
             Body::IcmpError { error, quoted } => {
                 let (kind, code, rest) = error.header(v6);
                 ([&[kind, code, 0, 0], rest.as_slice(), quoted].concat(), Some(2))
@@ -173,6 +177,23 @@ impl Packet {
         }
         bytes
     }
+}
+
+/// The common header and one chunk, padded to four bytes; its checksum covers all of that and no address.
+fn sctp(packet: &Packet, tag: u32, chunk: &Chunk, checksum: bool) -> Vec<u8> {
+    let ports = [packet.source.port(), packet.destination.port()].map(u16::to_be_bytes);
+    let length = u16::try_from(4 + chunk.value.len()).expect("a chunk is at most 64 KiB");
+    let mut bytes = [ports.as_flattened(), &tag.to_be_bytes(), &[0; 4]].concat();
+    bytes.extend([chunk.kind, chunk.flags]);
+    bytes.extend(length.to_be_bytes());
+    bytes.extend(&chunk.value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    if checksum {
+        // Little endian, unlike all else (RFC 9260, appendix A).
+        let sum = crc32c::crc32c(&bytes).to_le_bytes();
+        bytes[8..12].copy_from_slice(&sum);
+    }
+    bytes
 }
 
 fn offset(fragment: Fragment) -> IpFragOffset {

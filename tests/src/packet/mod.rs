@@ -32,6 +32,27 @@ impl Flags {
     pub const RST_ACK: Self = Self { rst: true, ..Self::ACK };
 }
 
+/// The first chunk of an SCTP packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// A number of [`chunk`].
+    pub kind: u8,
+    pub flags: u8,
+    pub value: Vec<u8>,
+}
+
+/// Types of SCTP's chunks (RFC 9260, 3.2).
+pub mod chunk {
+    pub const DATA: u8 = 0;
+    pub const INIT: u8 = 1;
+    pub const INIT_ACK: u8 = 2;
+    pub const ABORT: u8 = 6;
+    pub const SHUTDOWN: u8 = 7;
+    pub const SHUTDOWN_ACK: u8 = 8;
+    pub const COOKIE_ECHO: u8 = 10;
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
+}
+
 /// What follows the IP header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -44,6 +65,13 @@ pub enum Body {
     Udp {
         payload: Vec<u8>,
         /// False: the field is zero, "none" (RFC 768).
+        checksum: bool,
+    },
+    Sctp {
+        /// Verification tag.
+        tag: u32,
+        chunk: Chunk,
+        /// False: the field is zero, "left to the device".
         checksum: bool,
     },
     /// An error about the packet whose first bytes (from its IP header) it quotes.
@@ -124,6 +152,21 @@ impl Packet {
         Self::new(source, destination, Body::Udp { payload: payload.to_vec(), checksum: true })
     }
 
+    /// An SCTP packet with one chunk of a number of [`chunk`]: an INIT has the tag 0 and asks for [`Self::INITIATE_TAG`],
+    /// any other chunk has that tag.
+    #[must_use]
+    pub fn sctp(source: SocketAddr, destination: SocketAddr, kind: u8) -> Self {
+        let opens = matches!(kind, chunk::INIT | chunk::INIT_ACK);
+        let mut value = vec![0; if opens { 16 } else { 0 }];
+        if opens {
+            value[..4].copy_from_slice(&Self::INITIATE_TAG.to_be_bytes());
+        }
+        let tag = if kind == chunk::INIT { 0 } else { Self::INITIATE_TAG };
+        Self::new(source, destination, Body::Sctp { tag, chunk: Chunk { kind, flags: 0, value }, checksum: true })
+    }
+
+    pub const INITIATE_TAG: u32 = 0x1357_9bdf;
+
     /// An ICMP error from `source` to the sender of `about`, quoting its first `quote` bytes.
     #[must_use]
     pub fn icmp_error(source: SocketAddr, error: IcmpError, about: &Self, quote: usize) -> Self {
@@ -138,16 +181,17 @@ impl Packet {
             Body::Tcp { payload, .. } | Body::Udp { payload, .. } | Body::EchoRequest { payload, .. } => {
                 *payload = bytes.to_vec();
             }
+            Body::Sctp { chunk, .. } => chunk.value = bytes.to_vec(),
             Body::IcmpError { quoted, .. } => *quoted = bytes.to_vec(),
             Body::Raw { bytes: raw, .. } => *raw = bytes.to_vec(),
         }
         self
     }
 
-    /// UDP: leaves the checksum zero.
+    /// UDP and SCTP: leaves the checksum zero.
     #[must_use]
     pub fn without_checksum(mut self) -> Self {
-        if let Body::Udp { checksum, .. } = &mut self.body {
+        if let Body::Udp { checksum, .. } | Body::Sctp { checksum, .. } = &mut self.body {
             *checksum = false;
         }
         self

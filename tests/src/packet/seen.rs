@@ -6,14 +6,17 @@ use etherparse::{
     EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Extensions, Ipv6Header, SingleVlanHeader, ip_number,
 };
 
-use super::{Flags, Fragment, IcmpError, build::checksum};
+use super::{
+    Flags, Fragment, IcmpError,
+    build::{SCTP, checksum},
+};
 
 /// What is known of a checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
     Right,
     Wrong,
-    /// UDP over IPv4: the field is zero.
+    /// UDP over IPv4, SCTP: the field is zero.
     None,
     /// The packet is cut off or a fragment: it cannot be computed.
     Unknown,
@@ -49,6 +52,13 @@ pub enum SeenBody {
     },
     Udp {
         payload: Vec<u8>,
+    },
+    Sctp {
+        tag: u32,
+        /// Type and flags of the first chunk, zero where the packet is cut off.
+        chunk: [u8; 2],
+        /// What follows the header of the first chunk.
+        rest: Vec<u8>,
     },
     IcmpError {
         error: IcmpError,
@@ -162,7 +172,10 @@ impl Seen {
             let right = checksum(self.source.ip(), self.destination.ip(), protocol, bytes) == 0;
             self.checksum = if right { Checksum::Right } else { Checksum::Wrong };
         }
-        if !tail && [ip_number::TCP, ip_number::UDP, IpNumber(132)].contains(&protocol) {
+        if whole && protocol == SCTP {
+            self.checksum = sctp_checksum(bytes);
+        }
+        if !tail && [ip_number::TCP, ip_number::UDP, SCTP].contains(&protocol) {
             self.source.set_port(word(0).ok_or("cut off before the ports")?);
             self.destination.set_port(word(2).ok_or("cut off before the ports")?);
         }
@@ -191,6 +204,11 @@ impl Seen {
                 }
                 SeenBody::Udp { payload: bytes.get(8..).unwrap_or(&[]).to_vec() }
             }
+            SCTP => SeenBody::Sctp {
+                tag: double(4).unwrap_or(0),
+                chunk: bytes.get(12..14).map_or([0; 2], |b| [b[0], b[1]]),
+                rest: bytes.get(16..).unwrap_or(&[]).to_vec(),
+            },
             ip_number::ICMP | ip_number::IPV6_ICMP => match bytes {
                 [kind, code, _, _, a, b, c, d, quoted @ ..] => {
                     match IcmpError::from_header(*kind, *code, [*a, *b, *c, *d], v6) {
@@ -204,4 +222,15 @@ impl Seen {
         };
         Ok(self)
     }
+}
+
+/// SCTP's, which covers no address.
+fn sctp_checksum(bytes: &[u8]) -> Checksum {
+    let Some(field) = bytes.get(8..12) else { return Checksum::Wrong };
+    if field == [0; 4] {
+        return Checksum::None;
+    }
+    let mut covered = bytes.to_vec();
+    covered[8..12].fill(0);
+    if crc32c::crc32c(&covered).to_le_bytes() == field { Checksum::Right } else { Checksum::Wrong }
 }

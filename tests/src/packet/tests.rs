@@ -19,6 +19,7 @@ fn what_is_built_is_what_is_read_in_both_families() {
             Packet::tcp(source, destination, Flags::FIN_ACK).payload(b"odd"),
             Packet::udp(source, destination, b"query").vlan(7).ttl(3),
             Packet::udp(source, destination, b"query").extension_headers(),
+            Packet::sctp(source, destination, chunk::DATA).payload(b"some data"),
         ];
         for packet in packets {
             let seen = Seen::frame(&packet.frame()).unwrap();
@@ -30,6 +31,10 @@ fn what_is_built_is_what_is_read_in_both_families() {
                     assert_eq!((flags, payload), (f, p));
                 }
                 (Body::Udp { payload, .. }, SeenBody::Udp { payload: p }) => assert_eq!(payload, p),
+                (Body::Sctp { tag, chunk, .. }, SeenBody::Sctp { tag: t, chunk: c, rest }) => {
+                    assert_eq!((*tag, [chunk.kind, chunk.flags]), (*t, *c));
+                    assert_eq!(rest[..chunk.value.len()], chunk.value, "and its padding");
+                }
                 other => panic!("{other:?}"),
             }
         }

@@ -14,10 +14,13 @@ use millrace_common::{
 };
 use millrace_tests::{packet::Packet, test_run::Action};
 
-use crate::rig::{Cast, Rig, casts, openings};
+use crate::{
+    rig::{Cast, Rig, casts, openings},
+    uplink,
+};
 
 /// The endpoint that every node chooses for a flow.
-pub(crate) fn of_flow(endpoints: &[SocketAddr], packet: &Packet, protocol: u8) -> SocketAddr {
+fn of_flow(endpoints: &[SocketAddr], packet: &Packet, protocol: u8) -> SocketAddr {
     let (from, to) = (packet.source, packet.destination);
     let hash = match (from, to) {
         (SocketAddr::V4(s), SocketAddr::V4(d)) => {
@@ -143,5 +146,25 @@ fn with_affinity_the_client_chooses() {
         rig.backends_by_table(1, &fewer);
         let [syn, _] = openings(SocketAddr::new(cast.client.ip(), 1027), cast.service);
         assert_eq!(reached(&rig, &syn), remembered);
+    }
+}
+
+/// Clients that a router spreads over the nodes reach one endpoint by any of them: the choice knows nothing of the node.
+#[test]
+fn a_client_outside_reaches_the_endpoint_that_the_table_names() {
+    let node = uplink::Node::new();
+    for cast in uplink::casts() {
+        let mut rig = Rig::new();
+        uplink::node_port(&mut rig, &cast, &[(1, cast.pod), (2, cast.elsewhere)]);
+        rig.backends_by_table(1, &[(1, cast.pod), (2, cast.elsewhere)]);
+        rig.attributes(1, Attributes::new(Attributes::EXTERNAL_LOCAL, 0));
+        rig.swap_sets(1);
+        for port in 50_000..50_040 {
+            let client = SocketAddr::new(cast.client.ip(), port);
+            for (opening, protocol) in openings(client, cast.node_port).iter().zip([protocol::TCP, protocol::UDP]) {
+                let expected = of_flow(&[cast.elsewhere, cast.pod], opening, protocol);
+                uplink::assert_sent(&node.gets(&rig, opening), client, expected);
+            }
+        }
     }
 }

@@ -15,6 +15,7 @@ mod malformed;
 mod race;
 mod random;
 mod refusal;
+mod sctp;
 mod sweep;
 mod translate;
 mod uplink;

@@ -6,7 +6,7 @@ use etherparse::{
     EtherType, Ethernet2Header, Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpNumber, Ipv4Header, Ipv6Header,
     TcpHeader, icmpv4, icmpv6,
 };
-use millrace_common::{address::protocol, header::tcp, service::SetWord, verdict::Verdict};
+use millrace_common::{service::SetWord, verdict::Verdict};
 use millrace_tests::{
     packet::{Body, Flags, Packet},
     test_run::Action,
@@ -211,18 +211,5 @@ fn silence_where_nobody_may_answer() {
         }
         assert_eq!(rig.count(Verdict::DropNoLocalEndpoint), 2);
         assert_eq!(rig.count(Verdict::DropNoSuchService), 2);
-    }
-}
-
-/// SCTP is not translated yet: it goes where it went before.
-#[test]
-fn sctp_is_left_alone() {
-    for cast in casts() {
-        let mut rig = Rig::new();
-        rig.service(&cast, &[(1, cast.one)]);
-        let body = Body::Raw { protocol: protocol::SCTP, bytes: vec![0; tcp::HEADER as usize] };
-        let packet = Packet::new(cast.client, cast.service, body);
-        let out = rig.pod_sends(&packet);
-        assert_eq!((out.action, out.frame), (Action::Next, packet.frame()));
     }
 }

@@ -223,9 +223,9 @@ impl Rig {
         self.store("BACKENDS", backend, BackendState::new(epoch, serving).0);
     }
 
-    /// A TCP and UDP service with a ClusterIP and the given backends, as record 1.
+    /// A service with a ClusterIP and the given backends, as record 1, in every protocol.
     pub(crate) fn service(&mut self, cast: &Cast, backends: &[(u32, SocketAddr)]) {
-        for protocol in [protocol::TCP, protocol::UDP] {
+        for protocol in [protocol::TCP, protocol::UDP, protocol::SCTP] {
             self.frontend(1, cast.service, protocol, FrontendKind::ClusterIp);
         }
         self.backends(1, backends);

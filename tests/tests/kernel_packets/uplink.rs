@@ -16,7 +16,6 @@ use millrace_tests::{
 };
 
 use crate::{
-    maglev,
     rig::{NODE, Rig, SNAT_FIRST, answer, openings},
     sweep::sweep,
 };
@@ -59,7 +58,7 @@ impl Node {
     }
 
     /// A process of the node sends a packet that leaves by the uplink.
-    fn sends(&self, rig: &Rig, packet: &Packet) -> Outcome {
+    pub(crate) fn sends(&self, rig: &Rig, packet: &Packet) -> Outcome {
         self.run(rig, "mr_to_uplink", self.uplink, &packet.frame())
     }
 }
@@ -89,13 +88,13 @@ pub(crate) fn casts() -> [Cast; 2] {
 }
 
 pub(crate) fn node_port(rig: &mut Rig, cast: &Cast, backends: &[(u32, SocketAddr)]) {
-    for protocol in [protocol::TCP, protocol::UDP] {
+    for protocol in [protocol::TCP, protocol::UDP, protocol::SCTP] {
         rig.frontend(1, cast.node_port, protocol, FrontendKind::NodePort);
     }
     rig.backends(1, backends);
 }
 
-fn assert_sent(out: &Outcome, source: SocketAddr, destination: SocketAddr) {
+pub(crate) fn assert_sent(out: &Outcome, source: SocketAddr, destination: SocketAddr) {
     assert_eq!(out.action, Action::Redirect, "{out:?}");
     let seen = out.seen().unwrap();
     assert!(seen.checksums_hold(), "{seen:#?}");
@@ -103,7 +102,7 @@ fn assert_sent(out: &Outcome, source: SocketAddr, destination: SocketAddr) {
 }
 
 /// The address and port that a backend sees, which must be the node's.
-fn hidden(out: &Outcome, node: IpAddr, backend: SocketAddr) -> SocketAddr {
+pub(crate) fn hidden(out: &Outcome, node: IpAddr, backend: SocketAddr) -> SocketAddr {
     let seen = out.seen().unwrap();
     assert_sent(out, seen.source, backend);
     assert_eq!(seen.source.ip(), node);
@@ -401,25 +400,5 @@ fn only_clients_of_the_source_ranges_use_a_vip() {
             assert_eq!(guarded, [Action::Redirect; 2], "the node port is not guarded");
         }
         assert_eq!(rig.count(Verdict::DropSourceRange), 6, "{:?}", rig.counts());
-    }
-}
-
-/// Clients that a router spreads over the nodes reach one endpoint by any of them: the choice knows nothing of the node.
-#[test]
-fn a_client_outside_reaches_the_endpoint_that_the_table_names() {
-    let node = Node::new();
-    for cast in casts() {
-        let mut rig = Rig::new();
-        node_port(&mut rig, &cast, &[(1, cast.pod), (2, cast.elsewhere)]);
-        rig.backends_by_table(1, &[(1, cast.pod), (2, cast.elsewhere)]);
-        rig.attributes(1, Attributes::new(Attributes::EXTERNAL_LOCAL, 0));
-        rig.swap_sets(1);
-        for port in 50_000..50_040 {
-            let client = SocketAddr::new(cast.client.ip(), port);
-            for (opening, protocol) in openings(client, cast.node_port).iter().zip([protocol::TCP, protocol::UDP]) {
-                let expected = maglev::of_flow(&[cast.elsewhere, cast.pod], opening, protocol);
-                assert_sent(&node.gets(&rig, opening), client, expected);
-            }
-        }
     }
 }

@@ -11,7 +11,7 @@ use millrace_common::{
 };
 use millrace_tests::{
     address::twin,
-    packet::{Body, Flags, IcmpError, Packet},
+    packet::{Body, Flags, IcmpError, Packet, chunk},
     test_run::{self, Action, Outcome},
 };
 
@@ -164,6 +164,8 @@ fn what_is_not_plain_is_left_to_tc_untouched() {
         let mut closed = syn;
         closed.destination.set_port(22);
         frames.push(("to a port of the node's own", closed.frame()));
+        let association = Packet::sctp(cast.client, cast.node_port, chunk::INIT);
+        frames.push(("of SCTP, whose checksum covers all of it", association.frame()));
         for (what, frame) in frames {
             assert_left(&meets_frame(&node, &rig, node.uplink, &frame), &frame, what);
         }
