@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: figures as ratios to the direct path, measured in one run.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use clap::Parser;
@@ -8,7 +8,7 @@ use millrace_bench::{
     probe::{
         self,
         client::{self, Operation, Target, orders},
-        server,
+        count, server,
     },
     report, scale, services,
 };
@@ -67,6 +67,14 @@ enum Verb {
         #[arg(long = "target", required = true)]
         targets: Vec<Target>,
     },
+    /// Inside a pod: whole connections to one target; nanoseconds from each to the next as JSON on standard output.
+    #[command(hide = true)]
+    Count {
+        #[arg(long)]
+        connections: u32,
+        /// address:port
+        target: SocketAddr,
+    },
 }
 
 fn main() -> Result<()> {
@@ -99,6 +107,9 @@ fn main() -> Result<()> {
         Verb::Measure { operation, rounds, cpu, targets } => {
             cpu.map_or(Ok(()), probe::pin)?;
             println!("{}", serde_json::to_string(&client::run(operation, &targets, rounds)?)?);
+        }
+        Verb::Count { connections, target } => {
+            println!("{}", serde_json::to_string(&count::run(target, connections)?)?);
         }
     }
     Ok(())

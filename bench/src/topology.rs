@@ -85,6 +85,15 @@ impl Topology {
         let answers = BufReader::new(child.stdout.take().context("no output")?).lines();
         Ok(Client { child, orders, answers })
     }
+
+    /// Nanoseconds of each of so many whole connections, one after the other, of the client pod.
+    pub fn count(&self, target: SocketAddr, connections: u32) -> Result<Vec<u64>> {
+        let mut command = self.node()?.pod(CLIENT.0)?.command(&own_binary()?)?;
+        command.args(["count", "--connections", &connections.to_string(), &target.to_string()]);
+        let output = command.output().context("cannot run the client")?;
+        ensure!(output.status.success(), "the client failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        serde_json::from_slice(&output.stdout).context("the client's figures")
+    }
 }
 
 /// A process in the client pod that does what it is told.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     command::{capture, cargo},
+    document,
     kernel::{self, RECORD, Task, after},
     privileges, setup,
     test::TESTED,
@@ -38,7 +39,8 @@ pub(crate) fn record() -> Result<()> {
     let mut text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     for (table, heading) in TABLES {
         let of_table: Vec<_> = cells.iter().filter(|cell| cell.table == table).collect();
-        text = replaced(&text, table, &rendered(heading, &of_table))?;
+        text = document::with_table(&text, table, &rendered(heading, &of_table))
+            .with_context(|| format!("in {}", path.display()))?;
     }
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     println!("written: {}", path.display());
@@ -79,14 +81,6 @@ fn rendered(heading: &str, cells: &[&Cell]) -> String {
     table
 }
 
-/// The text with the table between the two comments that name it.
-fn replaced(text: &str, name: &str, table: &str) -> Result<String> {
-    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
-    let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
-    let (before, after) = parts.with_context(|| format!("docs/kernels.md has no `{}` and `{end}`", begin.trim()))?;
-    Ok(format!("{before}{begin}{table}{end}{after}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,9 +102,6 @@ mod tests {
             "",
         ];
         assert_eq!(table, lines.join("\n"));
-        let text = "a\n<!-- x -->\nold\n<!-- end of x -->\nb";
-        assert_eq!(replaced(text, "x", "new\n").expect("a table"), "a\n<!-- x -->\nnew\n<!-- end of x -->\nb");
-        assert!(replaced(text, "y", "").is_err());
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod build;
 mod command;
 mod debian;
 mod demo;
+mod document;
+mod instructions;
 mod kernel;
 mod kernels;
 mod licences;
@@ -36,6 +38,8 @@ enum Verb {
     Test(test::Arguments),
     /// Ask this kernel and those of the matrix what they are like, and write the tables of docs/kernels.md
     Kernels,
+    /// Count what a connection costs in instructions, beside millrace's rivals, and write the table of docs/instructions.md
+    Instructions(instructions::Arguments),
     /// Two nodes on this machine, with services, traffic and failures
     Demo(demo::Arguments),
     /// Measure against the direct path and against kube-proxy's modes
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Build(arguments) => build::build(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Kernels => kernels::record(),
+        Verb::Instructions(arguments) => instructions::instructions(&arguments),
         Verb::Demo(arguments) => demo::demo(&arguments),
         Verb::Bench(arguments) => bench::bench(&arguments),
     };

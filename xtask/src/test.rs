@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     command::{cargo, run},
-    kernel, licences, privileges, setup,
+    instructions, kernel, licences, privileges, setup,
     steps::Steps,
 };
 
@@ -34,6 +34,7 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
         Some(kernels) => kernels,
         None => {
             checks(&mut steps)?;
+            steps.step("instructions of a connection", instructions::check)?;
             kernel::Choice::All
         }
     };

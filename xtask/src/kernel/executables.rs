@@ -1,6 +1,6 @@
 //! The test binaries that run in a virtual machine, and the agent that they start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -16,8 +16,14 @@ const PREFIX: &str = "kernel_";
 /// One more, whose name is a promise: the tables of packet flow are what millrace is for.
 const TABLES: &str = "tests/tests/conformance/main.rs";
 
+/// The one that counts instructions, in a machine made for that.
+pub(crate) const COUNTING: &str = "instructions";
+
+/// What it starts in pods; no other test in a machine does.
+const PROBE: &str = "millrace-bench";
+
 /// Programs that no test starts.
-const HOST_ONLY: [&str; 3] = ["xtask", "millrace-demo", "millrace-bench"];
+const HOST_ONLY: [&str; 2] = ["xtask", "millrace-demo"];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Executables {
@@ -25,6 +31,25 @@ pub(crate) struct Executables {
     pub(crate) tests: Vec<(String, PathBuf)>,
     /// Programs that tests start: the agent, and what stands for a process in a pod.
     pub(crate) programs: Vec<PathBuf>,
+}
+
+impl Executables {
+    /// What runs under every kernel.
+    pub(crate) fn for_kernels(mut self) -> Self {
+        self.tests.retain(|(name, _)| name != COUNTING);
+        self.programs.retain(|path| !path.ends_with(PROBE));
+        self
+    }
+
+    /// What stands for the processes in pods, where it is among them.
+    pub(crate) fn probe(&self) -> Option<&Path> {
+        self.programs.iter().map(PathBuf::as_path).find(|path| path.ends_with(PROBE))
+    }
+
+    pub(crate) fn for_counting(mut self) -> Self {
+        self.tests.retain(|(name, _)| name == COUNTING);
+        self
+    }
 }
 
 /// Builds them as the tests here are built, and asks cargo where they are.
@@ -43,7 +68,7 @@ fn parse(messages: &str) -> Result<Executables> {
         let target = &message["target"];
         let name = target["name"].as_str().unwrap_or_default();
         let source = target["src_path"].as_str().unwrap_or_default();
-        if target["kind"][0] == "test" && (name.starts_with(PREFIX) || source.ends_with(TABLES)) {
+        if target["kind"][0] == "test" && (name.starts_with(PREFIX) || name == COUNTING || source.ends_with(TABLES)) {
             found.tests.push((name.to_owned(), path));
         } else if target["kind"][0] == "bin" && message["profile"]["test"] == false && !HOST_ONLY.contains(&name) {
             found.programs.push(path);
@@ -64,12 +89,18 @@ mod tests {
             r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"conformance","src_path":"/w/tests/tests/conformance/main.rs"},"profile":{"test":true},"executable":"/t/conformance-2"}"#,
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"millrace-agent"},"profile":{"test":false},"executable":"/t/millrace-agent"}"#,
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"millrace-agent"},"profile":{"test":true},"executable":"/t/millrace_agent-1"}"#,
+            r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"instructions"},"profile":{"test":true},"executable":"/t/instructions-1"}"#,
+            r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"millrace-bench"},"profile":{"test":false},"executable":"/t/millrace-bench"}"#,
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"xtask"},"profile":{"test":false},"executable":"/t/xtask"}"#,
             r#"{"reason":"build-finished","success":true}"#,
         ];
-        let found = parse(&messages.join("\n")).expect("cargo's messages");
+        let parsed = || parse(&messages.join("\n")).expect("cargo's messages");
+        let found = parsed().for_kernels();
         let expected = [("kernel_boot", "/t/kernel_boot-1"), ("conformance", "/t/conformance-2")];
         assert_eq!(found.tests, expected.map(|(name, path)| (name.to_owned(), PathBuf::from(path))));
         assert_eq!(found.programs, [PathBuf::from("/t/millrace-agent")]);
+        let found = parsed().for_counting();
+        assert_eq!(found.tests, [("instructions".to_owned(), PathBuf::from("/t/instructions-1"))]);
+        assert_eq!(found.programs, ["/t/millrace-agent", "/t/millrace-bench"].map(PathBuf::from));
     }
 }

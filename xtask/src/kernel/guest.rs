@@ -3,7 +3,6 @@
 use std::{
     fs::{File, OpenOptions},
     io::{BufRead as _, BufReader, Write as _},
-    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
@@ -12,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::{console::Console, package::Kernel};
+use super::{Prepared, console::Console};
 
 /// A machine under KVM says its first word within two seconds. One that does not will not: some nested hypervisors
 /// offer /dev/kvm and stop at the first instruction that they do not know.
@@ -31,20 +30,40 @@ const EMULATED: [&str; 4] = ["-accel", "tcg,thread=single", "-cpu", "max"];
 /// A kernel that panics before the first test says something of the emulator, nothing of what is tested.
 const BOOTS: u32 = 3;
 
-/// Two processors: the maps' races are between them. The memory is taken only as it is used.
-const MACHINE: [&str; 9] = ["-smp", "2", "-m", "2048", "-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio"];
+/// One instruction is one nanosecond of the machine's time, and nothing else makes it pass: not the load of the host,
+/// not its clock, not its random numbers.
+const COUNTING: [&str; 12] = [
+    "-accel",
+    "tcg",
+    "-cpu",
+    "max",
+    "-icount",
+    "shift=0,sleep=off",
+    "-rtc",
+    "base=2025-01-01,clock=vm",
+    "-seed",
+    "1",
+    "-smp",
+    "1",
+];
+
+/// Two processors: the maps' races are between them.
+const PAIR: [&str; 2] = ["-smp", "2"];
+
+/// The memory is taken only as it is used.
+const MACHINE: [&str; 7] = ["-m", "2048", "-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio"];
 
 /// A panic ends the machine at once; of the kernel's messages, errors and worse go to the console. An emulated processor
 /// has none of the flaws that a kernel works around at the cost of a flushed TLB for each system call.
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 loglevel=4 net.ifnames=0 mitigations=off no5lvl";
 
-/// Boots one, copies its console to `log` and, under the kernel's name, to standard output, and judges it. Returns what
-/// it said for the record.
-pub(crate) fn boot(name: &str, kernel: &Kernel, archive: &Path, expected: usize, log: &Path) -> Result<Vec<String>> {
-    let machine = Boot { name, kernel, archive, log };
+/// Boots one, copies its console to its log and, under its name, to standard output, and judges it. Returns what it said
+/// for the record.
+pub(crate) fn boot(machine: &Prepared, expected: usize) -> Result<Vec<String>> {
+    let name = machine.name;
     let mut console = Console::default();
     if OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok() {
-        console = machine.watch(&["-accel", "kvm", "-cpu", "host"], KVM_PATIENCE)?;
+        console = machine.watch(&[&["-accel", "kvm", "-cpu", "host"][..], &PAIR].concat(), KVM_PATIENCE)?;
         if !console.began {
             println!("{name:>5} | KVM is there but starts no machine: emulating");
         }
@@ -56,35 +75,37 @@ pub(crate) fn boot(name: &str, kernel: &Kernel, archive: &Path, expected: usize,
         if attempt > 1 {
             println!("{name:>5} | the machine ended before its tests began: boot {attempt} of {BOOTS}");
         }
-        console = machine.watch(&EMULATED, BOOT_PATIENCE)?;
+        console = machine.watch(&[&EMULATED[..], &PAIR].concat(), BOOT_PATIENCE)?;
     }
     println!("{name:>5} | {} tests; the slowest:", console.times.tests());
     for (test, took) in console.times.slowest() {
         println!("{name:>5} | {:>8.1} s  {test}", took.as_secs_f64());
     }
-    console.verdict(expected).map_err(|why| anyhow!("kernel {name}: {why}; the console is in {}", log.display()))?;
-    Ok(console.records)
+    machine.judge(console, expected)
 }
 
-/// What is booted, and where its console goes.
-struct Boot<'of> {
-    name: &'of str,
-    kernel: &'of Kernel,
-    archive: &'of Path,
-    log: &'of Path,
+/// Boots one in which time counts instructions, for one test.
+pub(crate) fn count(machine: &Prepared) -> Result<Vec<String>> {
+    machine.judge(machine.watch(&COUNTING, BOOT_PATIENCE)?, 1)
 }
 
-impl Boot<'_> {
+impl Prepared {
+    fn judge(&self, console: Console, expected: usize) -> Result<Vec<String>> {
+        let verdict = console.verdict(expected);
+        verdict.map_err(|why| anyhow!("machine {}: {why}; the console is in {}", self.name, self.log.display()))?;
+        Ok(console.records)
+    }
+
     /// Runs the machine until it ends, or until it has said nothing of ours within `patience`.
-    fn watch(&self, accelerator: &[&str], patience: Duration) -> Result<Console> {
-        let mut file = File::create(self.log).with_context(|| format!("cannot write {}", self.log.display()))?;
+    fn watch(&self, processors: &[&str], patience: Duration) -> Result<Console> {
+        let mut file = File::create(&self.log).with_context(|| format!("cannot write {}", self.log.display()))?;
         let child = Command::new("qemu-system-x86_64")
-            .args(accelerator)
+            .args(processors)
             .args(MACHINE)
             .args(["-append", COMMAND_LINE, "-kernel"])
             .arg(&self.kernel.image)
             .arg("-initrd")
-            .arg(self.archive)
+            .arg(&self.archive)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(file.try_clone()?)

@@ -6,7 +6,7 @@
 # One test at a time: an emulated machine has the speed of one slow processor, and tests wait for things with a limit.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1 RUST_TEST_THREADS=1 TERM=dumb
 # With MILLRACE_MACHINE, a test that may skip what a kernel lacks must not skip it: here it is known to be there.
-export @VARIABLE@
+export @VARIABLES@
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev

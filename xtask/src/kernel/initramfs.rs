@@ -45,6 +45,9 @@ const IPTABLES: [(&str, [&str; 6]); 2] = [
 
 const INIT: &str = include_str!("init.sh");
 
+/// Without any the agent's client of API servers does not start.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// Data that tests read, below the workspace's root.
 const DATA: [&str; 3] = ["tests", "manifests", "docs"];
 
@@ -57,6 +60,7 @@ pub(crate) fn build(kernel: &Kernel, executables: &Executables, task: Task<'_>, 
         root.copy_program(&found(name)?, &Path::new("/usr/sbin").join(name))?;
     }
     root.copy_rivals()?;
+    root.copy_file(Path::new(AUTHORITIES))?;
     let mut list = String::new();
     for (name, path) in &executables.tests {
         root.copy_stripped(path)?;
@@ -70,7 +74,7 @@ pub(crate) fn build(kernel: &Kernel, executables: &Executables, task: Task<'_>, 
     }
     let modules = modules::install(&kernel.modules, &root.path.join("modules"))?;
     fs::write(root.path.join("tests"), list)?;
-    root.write_init(&modules, task)?;
+    root.write_init(&modules, task, executables)?;
     root.archive(&directory.join("initramfs.cpio"))
 }
 
@@ -110,6 +114,11 @@ impl Root {
         Ok(())
     }
 
+    fn copy_file(&self, path: &Path) -> Result<()> {
+        fs::copy(path, self.inside(path)?).with_context(|| format!("cannot copy {}", path.display()))?;
+        Ok(())
+    }
+
     fn copy_tree(&self, directory: &Path) -> Result<()> {
         let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
         for entry in entries {
@@ -139,15 +148,16 @@ impl Root {
             }
         }
         // ipset and ipvsadm ask it for numbers of protocols.
-        fs::copy("/etc/protocols", self.inside(Path::new("/etc/protocols"))?).context("cannot copy /etc/protocols")?;
-        Ok(())
+        self.copy_file(Path::new("/etc/protocols"))
     }
 
-    fn write_init(&self, modules: &[String], task: Task<'_>) -> Result<()> {
+    fn write_init(&self, modules: &[String], task: Task<'_>, executables: &Executables) -> Result<()> {
+        let probe = executables.probe().map(|path| format!(" MILLRACE_BENCH={}", path.display()));
+        let variables = task.variable().to_owned() + &probe.unwrap_or_default();
         let init = INIT
             .replace("@MODULES@", &modules.join(" "))
             .replace("@ARGUMENTS@", task.arguments())
-            .replace("@VARIABLE@", task.variable())
+            .replace("@VARIABLES@", &variables)
             .replace("@DIRECTORY@", &workspace::root().join("tests").display().to_string())
             .replace("@BEGIN@", console::BEGIN)
             .replace("@RESULT@", console::RESULT)

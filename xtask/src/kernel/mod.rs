@@ -10,7 +10,7 @@ mod modules;
 mod package;
 mod times;
 
-use std::{path::PathBuf, str::FromStr, thread};
+use std::{fs, path::PathBuf, str::FromStr, thread};
 
 use anyhow::{Result, bail};
 
@@ -55,6 +55,8 @@ pub(crate) enum Task<'of> {
     Test(Option<&'of str>),
     /// To say what docs/kernels.md must say of each kernel.
     Record,
+    /// To count what a connection costs in instructions: all that is recorded, or what is compared on every run.
+    Count { record: bool },
 }
 
 impl Task<'_> {
@@ -63,21 +65,23 @@ impl Task<'_> {
         match self {
             Self::Test(filter) => filter.unwrap_or_default(),
             Self::Record => "recorded_ --nocapture",
+            Self::Count { .. } => "--ignored --nocapture",
         }
     }
 
     /// An assignment in the tests' environment.
     pub(crate) fn variable(&self) -> &'static str {
         match self {
-            Self::Test(_) => "MILLRACE_MACHINE=1",
-            Self::Record => "MILLRACE_RECORD=1",
+            Self::Test(_) | Self::Count { record: false } => "MILLRACE_MACHINE=1",
+            Self::Record | Self::Count { record: true } => "MILLRACE_RECORD=1",
         }
     }
 }
 
 /// A machine that is ready to be booted.
 struct Prepared {
-    version: &'static str,
+    /// Before each line of its console.
+    name: &'static str,
     kernel: package::Kernel,
     archive: PathBuf,
     log: PathBuf,
@@ -86,7 +90,7 @@ struct Prepared {
 /// Boots the kernels side by side, runs the tests in each, and fails unless every one of them says that it passed. One
 /// kernel's failure hides nothing of another's. Returns what they said for the record.
 pub(crate) fn test(versions: &[&'static str], task: Task<'_>) -> Result<Vec<String>> {
-    let executables = executables::build()?;
+    let executables = executables::build()?.for_kernels();
     if executables.tests.is_empty() {
         bail!("no test of tests/tests/ begins with kernel_: nothing would be tested");
     }
@@ -95,13 +99,11 @@ pub(crate) fn test(versions: &[&'static str], task: Task<'_>) -> Result<Vec<Stri
         let directory = workspace::target().join("vm").join(version);
         let kernel = package::unpacked(version, &directory)?;
         let archive = initramfs::build(&kernel, &executables, task, &directory)?;
-        machines.push(Prepared { version, kernel, archive, log: directory.join("console.log") });
+        machines.push(Prepared { name: version, kernel, archive, log: directory.join("console.log") });
     }
     let expected = executables.tests.len();
     let results: Vec<Result<Vec<String>>> = thread::scope(|scope| {
-        let boot = |machine: &Prepared| {
-            guest::boot(machine.version, &machine.kernel, &machine.archive, expected, &machine.log)
-        };
+        let boot = |machine: &Prepared| guest::boot(machine, expected);
         let running: Vec<_> = machines.iter().map(|machine| scope.spawn(move || boot(machine))).collect();
         running
             .into_iter()
@@ -116,4 +118,22 @@ pub(crate) fn test(versions: &[&'static str], task: Task<'_>) -> Result<Vec<Stri
         }
     }
     if failed.is_empty() { Ok(said) } else { bail!("{}", failed.join("\n")) }
+}
+
+/// The kernel in which instructions are counted.
+const COUNTED: &str = "6.12";
+
+/// Boots one machine in which time counts instructions: see [`Task::Count`]. Returns what the counting test said for the record.
+pub(crate) fn count(record: bool) -> Result<Vec<String>> {
+    let executables = executables::build()?.for_counting();
+    if executables.tests.len() != 1 {
+        bail!("there is no test `{}`: nothing would be counted", executables::COUNTING);
+    }
+    let directory = workspace::target().join("vm");
+    let kernel = package::unpacked(COUNTED, &directory.join(COUNTED))?;
+    let directory = directory.join("instructions");
+    fs::create_dir_all(&directory)?;
+    let archive = initramfs::build(&kernel, &executables, Task::Count { record }, &directory)?;
+    let log = directory.join("console.log");
+    guest::count(&Prepared { name: "count", kernel, archive, log })
 }

@@ -1,0 +1,65 @@
+//! What a connection costs in instructions, of client, server and kernel together: direct, through millrace, and through
+//! what it is measured against. Runs in a machine in which a nanosecond is an instruction; `cargo xtask instructions`
+//! boots it and keeps the record (docs/instructions.md).
+
+use std::{env, net::SocketAddr, rc::Rc, time::Duration};
+
+use millrace_agent::lb::Family;
+use millrace_bench::{
+    cluster::{Cluster, Families, PORT, Position, cluster_ip},
+    contestants::{self, Kind, Tooling},
+    stats::percentile,
+    topology::Topology,
+};
+
+/// For xtask, which reads the console.
+const WORD: &str = "MILLRACE-RECORD";
+
+/// What is compared with the record on every run, and the numbers of services.
+const WATCHED: [(Kind, u32); 4] =
+    [(Kind::Direct, 0), (Kind::Millrace, 1), (Kind::Millrace, 1000), (Kind::MillraceTc, 1)];
+
+/// What stands beside it in the record.
+const RECORDED: [(Kind, u32); 6] = [
+    (Kind::Nftables, 1),
+    (Kind::Nftables, 1000),
+    (Kind::IptablesNft, 1),
+    (Kind::IptablesNft, 1000),
+    (Kind::Ipvs, 1),
+    (Kind::Ipvs, 1000),
+];
+
+/// Of each count.
+const CONNECTIONS: u32 = 400;
+
+#[test]
+#[ignore = "counts where time counts instructions: cargo xtask instructions"]
+fn instructions_of_a_connection() {
+    let recorded = if env::var_os("MILLRACE_RECORD").is_some() { &RECORDED[..] } else { &[] };
+    for &(kind, services) in WATCHED.iter().chain(recorded) {
+        let cluster = Cluster { services, families: Families::V4 };
+        let topology = Rc::new(Topology::create().unwrap());
+        let tooling = Tooling { limit: Duration::MAX, release: None };
+        let mut contestant =
+            contestants::create(kind, &topology, cluster, &tooling).unwrap().expect("Debian's kernel has them all");
+        contestant.program().unwrap();
+        let direct = topology.direct(false)[0];
+        if kind == Kind::Direct {
+            say(kind.name(), services, &topology.count(direct, CONNECTIONS).unwrap());
+            continue;
+        }
+        if kind == Kind::Millrace {
+            say("past millrace", services, &topology.count(direct, CONNECTIONS).unwrap());
+        }
+        let service = SocketAddr::new(cluster_ip(cluster.at(Position::Last), Family::V4), PORT);
+        say(kind.name(), services, &topology.count(service, CONNECTIONS).unwrap());
+    }
+}
+
+/// The median, which the record has, and for a person the quartiles and the mean: in it are the kernel's ticks and the
+/// agent's own work.
+fn say(way: &str, services: u32, instructions: &[u64]) {
+    let [low, median, high] = [25.0, 50.0, 75.0].map(|percent| percentile(instructions, percent));
+    let mean = instructions.iter().sum::<u64>() / instructions.len() as u64;
+    println!("{WORD} {way} | {services} | {median} | {low} to {high}, mean {mean}");
+}
