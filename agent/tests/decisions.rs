@@ -107,8 +107,8 @@ fn the_loser_is_told_who_has_its_frontend_and_keeps_its_others() {
     assert_eq!(
         decision.conflicts.iter().map(ToString::to_string).collect::<Vec<_>>(),
         [
-            "10.96.0.1:80/TCP belongs to Service shop/old, which is older or first by name; give one of them another address \
-          or port"
+            "10.96.0.1:80/TCP belongs to shop/old, which comes first (a Service before a host port, the older of two, or the \
+             first by name); give one of them another address or port"
         ]
     );
     assert_eq!(node.frontends("young")[0].address.to_string(), "198.51.100.1");

@@ -110,6 +110,7 @@ impl View {
                 put(&mut self.slices, &mut self.deletes, key.to_string(), object.map(|it| *it));
             }
             Change::ServiceCidr(name, object) => put(&mut self.cidrs, &mut self.deletes, name.into(), object),
+            Change::HostPorts(owner, _) => panic!("{owner}: no source of objects knows host ports"),
             Change::Node(node) => self.node = node.map(|it| *it),
             Change::Rejected(rejection) => self.rejected.push(rejection),
             Change::Synced => self.synced += 1,

@@ -233,7 +233,7 @@ impl<T: Tables> Pipeline<T> {
         self.started = Started::Synced;
         // What an earlier agent left and the source does not know any more.
         self.dirty.extend(self.planner.services().cloned());
-        self.dirty.extend(self.index.services().map(|service| service.key.clone()));
+        self.dirty.extend(self.index.owners().cloned());
         info!(services = self.index.services().count(), "the source is complete");
     }
 
@@ -254,7 +254,7 @@ impl<T: Tables> Pipeline<T> {
         }
         debug!(zone = ?node.zone, addresses = node.addresses.len(), "this node has changed");
         self.balancer.set_node(node);
-        self.dirty.extend(self.index.services().map(|service| service.key.clone()));
+        self.dirty.extend(self.index.owners().cloned());
     }
 
     fn carry_out(&mut self, plan: &Plan, round: &mut Round) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Claims, Frontend, HealthCheck, NodeInfo, WantedPort, health_check, wanted};
+use super::{Age, Claims, Frontend, HealthCheck, NodeInfo, WantedPort, health_check, host_ports, wanted};
 use crate::model::{Index, ServiceKey};
 
 /// Remembers only who claims what; everything else is decided anew from the index each time.
@@ -23,10 +23,12 @@ pub struct Decision {
     pub health_check: Option<HealthCheck>,
 }
 
-/// Two Services claim one frontend; the older one has it, and of two that do not say their age the first by name.
+/// Two Services claim one frontend; the older one has it, and of two that do not say their age the first by name. A host
+/// port gives way to any Service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{frontend} belongs to Service {holder}, which is older or first by name; give one of them another address or port"
+    "{frontend} belongs to {holder}, which comes first (a Service before a host port, the older of two, or the first by \
+     name); give one of them another address or port"
 )]
 pub struct Conflict {
     pub frontend: Frontend,
@@ -64,8 +66,13 @@ impl Balancer {
     fn decide_one(&mut self, index: &Index, key: &ServiceKey) -> (Decision, BTreeSet<ServiceKey>) {
         let service = index.service(key);
         let mut ports = service.map_or_else(Vec::new, |service| wanted(&self.node, service, index.slices(key)));
+        let mut age = service.map_or(Age::UNKNOWN, |service| Age::of(service.created));
+        if let Some(wanted) = index.host_ports(key) {
+            ports = host_ports(&self.node, key, wanted);
+            age = Age::HOST_PORT;
+        }
         let claimed = ports.iter().flat_map(|port| port.frontends.keys().copied()).collect();
-        let affected = self.claims.claim(key, service.map_or(0, |service| service.created), &claimed);
+        let affected = self.claims.claim(key, age, &claimed);
         let mut conflicts = Vec::new();
         for port in &mut ports {
             port.frontends.retain(|frontend, _| match self.claims.holder(frontend) {

@@ -22,16 +22,32 @@ enum Claimants {
     Several(BTreeSet<Claimant>),
 }
 
+/// Of several claimants the least has the frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Age(i64);
+
+impl Age {
+    /// Of a Service that does not say: the youngest of Services.
+    pub const UNKNOWN: Self = Self(i64::MAX - 1);
+    /// A node port is the cluster's promise, a host port one pod's: the pod gives way.
+    pub const HOST_PORT: Self = Self(i64::MAX);
+
+    /// `created`: seconds since 1970, 0 if unknown.
+    #[must_use]
+    pub const fn of(created: i64) -> Self {
+        if created == 0 { Self::UNKNOWN } else { Self(created) }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claimant {
-    /// When the Service was created; one that does not say is the youngest.
-    created: i64,
+    created: Age,
     service: ServiceKey,
 }
 
 #[derive(Debug)]
 struct Claimed {
-    created: i64,
+    created: Age,
     /// Sorted.
     frontends: Box<[Frontend]>,
 }
@@ -42,10 +58,9 @@ impl Claims {
     pub fn claim(
         &mut self,
         service: &ServiceKey,
-        created: i64,
+        created: Age,
         frontends: &BTreeSet<Frontend>,
     ) -> BTreeSet<ServiceKey> {
-        let created = if created == 0 { i64::MAX } else { created };
         let mut affected = BTreeSet::new();
         let before = self.by_service.remove(service);
         let same_age = before.as_ref().is_some_and(|before| before.created == created);

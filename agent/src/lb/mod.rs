@@ -4,6 +4,7 @@ mod balancer;
 mod categorize;
 mod claims;
 mod health_check;
+mod host_ports;
 mod maglev;
 mod node_ports;
 mod port_name;
@@ -12,8 +13,9 @@ mod wanted;
 
 pub use balancer::{Balancer, Conflict, Decision};
 pub use categorize::{Candidate, Categories, NodeInfo, Policies, categorize};
-pub use claims::Claims;
+pub use claims::{Age, Claims};
 pub use health_check::{HealthCheck, health_check};
+pub use host_ports::host_ports;
 pub use maglev::table;
 pub use node_ports::NodePortAddresses;
 pub use port_name::PortName;

@@ -7,7 +7,8 @@ use foldhash::HashMap;
 use ipnet::IpNet;
 
 use super::{
-    EndpointSlice, Node, Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, SlicePort, Topology, shared::Shared,
+    EndpointSlice, HostPorts, Node, Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, SlicePort, Topology,
+    shared::Shared,
 };
 use crate::watch::Change;
 
@@ -18,6 +19,7 @@ pub struct Index {
     /// Which Service a slice belonged to when it was last seen.
     slices: HashMap<SliceKey, ServiceKey>,
     cidrs: BTreeMap<Box<str>, ServiceCidr>,
+    host_ports: BTreeMap<ServiceKey, Box<HostPorts>>,
     node: Option<Box<Node>>,
     topologies: Shared<Topology>,
     service_ports: Shared<[ServicePort]>,
@@ -61,6 +63,15 @@ impl Index {
                 };
                 dirty.cidrs = before != self.cidrs();
             }
+            Change::HostPorts(owner, ports) => {
+                let before = match ports.clone() {
+                    Some(ports) => self.host_ports.insert(owner.clone(), ports),
+                    None => self.host_ports.remove(&owner),
+                };
+                if before != ports {
+                    dirty.services.insert(owner);
+                }
+            }
             Change::Node(node) => {
                 dirty.node = self.node != node;
                 self.node = node;
@@ -85,6 +96,17 @@ impl Index {
     /// The Services that exist, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().filter_map(|entry| entry.service.as_deref())
+    }
+
+    /// The host ports that a sandbox's pod has, if `key` is one's.
+    #[must_use]
+    pub fn host_ports(&self, key: &ServiceKey) -> Option<&HostPorts> {
+        self.host_ports.get(key).map(Box::as_ref)
+    }
+
+    /// Everybody whose frontends are decided here, in no order: Services, and owners of host ports.
+    pub fn owners(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.services().map(|service| &service.key).chain(self.host_ports.keys())
     }
 
     /// All ranges of all ServiceCIDR objects.

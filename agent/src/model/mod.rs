@@ -2,6 +2,7 @@
 
 mod address;
 mod endpoint_slice;
+mod host_ports;
 mod index;
 mod node;
 mod ours;
@@ -10,6 +11,7 @@ mod service_cidr;
 mod shared;
 
 pub use endpoint_slice::{Endpoint, EndpointSlice, SliceKey, SlicePort, Topology};
+pub use host_ports::{HostPorts, PortMapping};
 pub use index::{Dirty, Index};
 pub use node::Node;
 pub use service::{Algorithm, Policy, Protocol, Service, ServiceKey, ServicePort};

@@ -17,7 +17,7 @@ pub use self::{
     output::Output,
     source::Source,
 };
-use crate::model::{EndpointSlice, Node, Service, ServiceCidr, ServiceKey, SliceKey};
+use crate::model::{EndpointSlice, HostPorts, Node, Service, ServiceCidr, ServiceKey, SliceKey};
 
 /// One thing a source says. A source that lists anew sends the deletes for what it no longer finds, and only after a
 /// list that was complete: a slow or failed list deletes nothing.
@@ -29,6 +29,9 @@ pub enum Change {
     EndpointSlice(SliceKey, Option<Box<EndpointSlice>>),
     /// `None`: the ServiceCIDR object is gone.
     ServiceCidr(Box<str>, Option<ServiceCidr>),
+    /// The host ports of the pod in a sandbox ([`ServiceKey::of_sandbox`]), from whoever wires pods: all of them before
+    /// [`Change::Synced`], or a restart takes them away for as long as they are missing. `None`: the pod has none, or is gone.
+    HostPorts(ServiceKey, Option<Box<HostPorts>>),
     /// The node that the agent runs on, from sources that know it. `None`: its object is gone.
     Node(Option<Box<Node>>),
     /// An object or a file that makes no sense. What was known of it before stays in force.

@@ -27,7 +27,8 @@ impl ObjectKey {
             Change::Service(key, _) => Some(Self::Service(key.clone())),
             Change::EndpointSlice(key, _) => Some(Self::EndpointSlice(key.clone())),
             Change::ServiceCidr(name, _) => Some(Self::ServiceCidr(name.clone())),
-            Change::Node(_) | Change::Rejected(_) | Change::Synced => None,
+            // No object of an API says so.
+            Change::HostPorts(..) | Change::Node(_) | Change::Rejected(_) | Change::Synced => None,
         }
     }
 

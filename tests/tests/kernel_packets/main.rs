@@ -9,6 +9,7 @@ mod conversations;
 mod errors;
 mod fragments;
 mod hairpin;
+mod host_port;
 mod limits;
 mod maglev;
 mod malformed;
