@@ -16,7 +16,10 @@ use aya_ebpf::{
     programs::{SockAddrContext, SockContext, TcContext, XdpContext},
 };
 
-use crate::socket::{CONNECT, SENDMSG};
+use crate::{
+    packet::{XdpRedirect, XdpTx},
+    socket::{CONNECT, SENDMSG},
+};
 
 #[cgroup_sock_addr(connect4)]
 fn mr_connect4(ctx: SockAddrContext) -> i32 {
@@ -88,11 +91,19 @@ fn mr_to_uplink(ctx: TcContext) -> i32 {
     packet::to_uplink(&ctx)
 }
 
-/// On a device that leads out of the node, before anything else: packets from outside whose backend is elsewhere. Frames
-/// of several buffers pass through.
-#[xdp(frags)]
+/// On a device that leads out of the node, before anything else: packets from outside whose backend is elsewhere. Not
+/// declared to know frames of several buffers: generic XDP would copy packets for it without the length of their link
+/// header, and tc behind it would look in the wrong place (`skb_pp_cow_data` in 6.18).
+#[xdp]
 fn mr_xdp(ctx: XdpContext) -> u32 {
-    packet::xdp_from_uplink(ctx.ctx)
+    packet::xdp_from_uplink::<XdpTx>(ctx.ctx)
+}
+
+/// As `mr_xdp`, in a veth's driver: what XDP_TX sends there may wait for other packets (`veth_xdp_flush`), what is
+/// redirected never does.
+#[xdp]
+fn mr_xdp_veth(ctx: XdpContext) -> u32 {
+    packet::xdp_from_uplink::<XdpRedirect>(ctx.ctx)
 }
 
 /// Attached nowhere: the agent runs it every few seconds (`millrace_common::sweep`).

@@ -5,6 +5,7 @@
 //! packet, test_run       one packet through one program
 //! netns, place, bpffs    what a node is made of
 //! pod, node, network     nodes that reach each other
+//! cable                  a veth that behaves like a wire
 //! agent, manifests       the product on a node, and what it is told
 //! interrupt              how the demo and the benchmarks end early, in order
 //! probe, client, wire    who talks in them, and what is seen on the wire
@@ -16,6 +17,7 @@ pub mod packet;
 pub mod test_run;
 
 pub mod bpffs;
+pub mod cable;
 pub mod netns;
 pub mod place;
 

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     address::twin,
-    bpffs,
+    bpffs, cable,
     netns::{self, Netns},
     node::Node,
     place,
@@ -85,6 +85,14 @@ impl Network {
             }
         }
         Ok(network)
+    }
+
+    /// From now on the nodes' uplinks lead to a router beyond a cable: see [`cable::like_a_cable`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn lay_cables(&self) -> Result<()> {
+        self.router.run(|| self.nodes.iter().try_for_each(|node| cable::like_a_cable(&node.name)))?
     }
 
     fn join(&mut self, spec: NodeSpec<'_>) -> Result<()> {

@@ -5,6 +5,7 @@ mod carry_out;
 pub mod cgroup;
 mod cleanup;
 pub mod devices;
+mod driver;
 mod error;
 mod fate;
 pub mod grace;

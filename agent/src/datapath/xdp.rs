@@ -8,10 +8,10 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError},
     programs::{ProgramError, Xdp, links::FdLink, xdp},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
-    Pins, SetupError, netns,
+    Pins, SetupError, driver, netns,
     pins::{at, entries},
     syscall,
 };
@@ -35,6 +35,8 @@ impl fmt::Display for XdpMode {
 }
 
 const PROGRAM: &str = "mr_xdp";
+/// The same for a veth's driver.
+const VETH_PROGRAM: &str = "mr_xdp_veth";
 /// Devices that have the program: it may send packets from one to another.
 const TARGETS: &str = "XDP_TARGETS";
 
@@ -58,7 +60,8 @@ impl XdpAttacher {
     /// Names the device and the remedy. The programs on tc serve it all the same.
     pub fn attach(&self, ebpf: &mut Ebpf, index: u32, name: &str) -> Result<(), SetupError> {
         let Some(mode) = self.mode else { return Ok(()) };
-        let program = program(ebpf)?;
+        let veth = mode == XdpMode::Native && driver::is_veth(name);
+        let program = program(ebpf, if veth { VETH_PROGRAM } else { PROGRAM })?;
         let pin = Pin { mode, namespace: own_namespace()?, index };
         if !self.replace(program, &pin)? {
             // A device has one mode at a time; tc serves it meanwhile.
@@ -69,6 +72,13 @@ impl XdpAttacher {
         let failed = |source| SetupError::Map { map: TARGETS.to_owned(), operation: "insert", source };
         HashMap::try_from(targets).and_then(|mut targets| targets.insert(index, 1u32, 0)).map_err(failed)?;
         info!(device = name, index, %mode, "XDP attached");
+        if veth {
+            warn!(
+                device = name,
+                "a veth: what its driver's XDP sends arrives only while the other end has an XDP program of any kind, or \
+                 `ethtool -K DEVICE gro on`; otherwise say --xdp generic"
+            );
+        }
         Ok(())
     }
 
@@ -155,8 +165,8 @@ impl XdpAttacher {
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, SetupError> {
-    let found = ebpf.program_mut(PROGRAM).ok_or_else(|| SetupError::NoProgram { program: PROGRAM.to_owned() })?;
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, SetupError> {
+    let found = ebpf.program_mut(name).ok_or_else(|| SetupError::NoProgram { program: name.to_owned() })?;
     let program: &mut Xdp = found.try_into().map_err(|source| failed("find", source))?;
     // With the first device that wants it: who does not pays neither its memory nor its verification.
     if program.fd().is_err() {

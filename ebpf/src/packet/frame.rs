@@ -35,7 +35,7 @@ impl Frame for *mut __sk_buff {
     }
 }
 
-/// In XDP they lie in memory; of a frame in several buffers, those in the first one.
+/// In XDP they lie in memory.
 #[derive(Clone, Copy)]
 pub(super) struct Buffer {
     data: usize,

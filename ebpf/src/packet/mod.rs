@@ -47,7 +47,7 @@ use crate::{
 };
 
 pub(crate) use sweep::sweep;
-pub(crate) use xdp::from_uplink as xdp_from_uplink;
+pub(crate) use xdp::{Redirect as XdpRedirect, Tx as XdpTx, from_uplink as xdp_from_uplink};
 
 /// Not ours, or done: other programs on the device run, then the stack routes the packet.
 const NEXT: i32 = TC_ACT_UNSPEC;

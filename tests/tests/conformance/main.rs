@@ -10,11 +10,13 @@ mod scene;
 mod selection;
 mod table;
 
+use millrace_common::verdict::Verdict;
+
 use crate::{
     directory::{Directory, Kind},
     matrix::Column,
     scene::Scene,
-    table::Case,
+    table::{Case, From},
 };
 
 #[test]
@@ -33,29 +35,50 @@ fn a_node_chooses_the_endpoints_that_every_row_says() {
 
 #[test]
 fn over_the_socket_path_every_row_is_served_as_kube_proxy_would() {
-    all_rows("on", "socket hooks");
+    rows(&["--socket-lb", "on"], "socket hooks", |_| true);
 }
 
 #[test]
 fn over_the_per_packet_path_every_row_is_served_as_kube_proxy_would() {
-    all_rows("host-only", "per packet");
+    rows(&["--socket-lb", "host-only"], "per packet", |_| true);
 }
 
-fn all_rows(socket_lb: &str, heading: &str) {
+#[test]
+fn over_generic_xdp_every_row_from_outside_is_served_as_kube_proxy_would() {
+    rows(&["--xdp", "generic"], "XDP generic", |case| case.from == From::Outside);
+}
+
+#[test]
+fn over_native_xdp_every_row_from_outside_is_served_as_kube_proxy_would() {
+    rows(&["--xdp", "native"], "XDP native", |case| case.from == From::Outside);
+}
+
+fn rows(arguments: &[&str], heading: &str, of_the_path: impl Fn(&Case) -> bool) {
     let directory = Directory::named().unwrap();
     let tables = directory.tables(Kind::Flow).unwrap();
     let cases: Vec<Case> = tables.into_iter().flat_map(|table| table::read(table).unwrap()).collect();
+    let cases: Vec<Case> = cases.into_iter().filter(of_the_path).collect();
     if cases.is_empty() {
         return;
     }
-    let mut scene = Scene::create(socket_lb).unwrap();
+    let mut scene = Scene::create(arguments).unwrap();
     let mut failed = Vec::new();
     for case in &cases {
-        let problems = run::run(&mut scene, case).unwrap_or_else(|error| vec![format!("{error:#}")]);
-        println!("{:6} {socket_lb:9} {}", if problems.is_empty() { "ok" } else { "FAILED" }, case.name);
+        let served = scene.count(Verdict::XdpServed).unwrap();
+        let mut problems = run::run(&mut scene, case).unwrap_or_else(|error| vec![format!("{error:#}")]);
+        let served = scene.count(Verdict::XdpServed).unwrap() - served;
+        // A row that others served is no row of this path.
+        if arguments.contains(&"--xdp") && served < run::packets_of_xdp(case) {
+            problems.push(format!("XDP served {served} packets, {} at least are its", run::packets_of_xdp(case)));
+        }
+        println!(
+            "{:6} {heading:12} {} ({served} by XDP)",
+            if problems.is_empty() { "ok" } else { "FAILED" },
+            case.name
+        );
         failed.extend(problems.into_iter().map(|problem| format!("{}: {problem}", case.name)));
     }
-    assert!(failed.is_empty(), "with --socket-lb {socket_lb}:\n{}\n{}", failed.join("\n"), scene.stats());
+    assert!(failed.is_empty(), "with {arguments:?}:\n{}\n{}", failed.join("\n"), scene.stats());
     let cells = cases.iter().map(|case| (case.name.clone(), run::said(&run::variants(case)))).collect();
     recorded(&directory, &Column { heading, cells });
 }

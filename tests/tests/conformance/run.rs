@@ -228,6 +228,20 @@ fn untouched(scene: &Scene, case: &Case, client: &Client, to: SocketAddr, manner
     Ok(())
 }
 
+/// Packets of a row from outside that the XDP on n1 serves at least: of each variant, a question to the pod of the other
+/// node and its answer, or one packet that it drops.
+pub(crate) fn packets_of_xdp(case: &Case) -> u64 {
+    let each = match &case.expect {
+        Expect::Reached(reached) => {
+            let elsewhere = reached.to.as_ref().is_some_and(|names| names.iter().any(|name| name == "p2"));
+            if elsewhere { 2 } else { 0 }
+        }
+        Expect::Verdict(Verdict::Drop) => 1,
+        Expect::Verdict(_) => 0,
+    };
+    each * variants(case).len() as u64
+}
+
 fn servers(reached: &Reached) -> Result<BTreeSet<String>> {
     let names = reached.to.as_ref().or(reached.to_one_of.as_ref()).context("neither `to` nor `to-one-of`")?;
     Ok(names.iter().cloned().collect())

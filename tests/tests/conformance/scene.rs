@@ -38,8 +38,8 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// `socket_lb`: `on`, or `host-only` for the per-packet path.
-    pub(crate) fn create(socket_lb: &str) -> Result<Self> {
+    /// `arguments`: of both agents.
+    pub(crate) fn create(arguments: &[&str]) -> Result<Self> {
         let specs = [NodeSpec { name: "n1", zone: "a", number: 1 }, NodeSpec { name: "n2", zone: "a", number: 2 }];
         let mut network = Network::create(&specs)?;
         let mut servers = Vec::new();
@@ -52,7 +52,8 @@ impl Scene {
             |ip: IpAddr| format!("route add {ip} via {}", in_family(Ipv4Addr::new(10, 0, 0, 1), ip.is_ipv6()));
         let routes: Vec<_> = ROUTED.into_iter().flat_map(both).map(through).collect();
         network.router.ip(&routes)?;
-        let start = |node: &str| Agent::start(network.node(node)?, &manifests, &["--socket-lb", socket_lb]);
+        network.lay_cables()?;
+        let start = |node: &str| Agent::start(network.node(node)?, &manifests, arguments);
         let agents = vec![start("n1")?, start("n2")?];
         Ok(Self { agents, _servers: servers, manifests, network })
     }
@@ -104,10 +105,20 @@ impl Scene {
         self.settle()
     }
 
+    /// How often something happened on n1.
+    pub(crate) fn count(&self, verdict: millrace_common::verdict::Verdict) -> Result<u64> {
+        let counters = self.counters()?;
+        let found = counters.iter().find(|counter| counter.verdict == verdict.name());
+        Ok(found.with_context(|| format!("no counter {}", verdict.name()))?.count)
+    }
+
+    fn counters(&self) -> Result<Vec<Counter>> {
+        Ok(serde_json::from_str(&self.agents[0].ask(&["stats"])?)?)
+    }
+
     /// The counters of n1 that are not zero, for a failure's report.
     pub(crate) fn stats(&self) -> String {
-        let counted = self.agents[0].ask(&["stats"]).and_then(|text| Ok(serde_json::from_str::<Vec<Counter>>(&text)?));
-        match counted {
+        match self.counters() {
             Ok(counters) => counters
                 .iter()
                 .filter(|counter| counter.count > 0)

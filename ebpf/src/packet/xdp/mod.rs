@@ -38,19 +38,37 @@ use crate::{
     stats::count,
 };
 
+/// How a packet leaves by the device that it came by.
+pub(crate) trait Back {
+    const TX: bool;
+}
+
+/// By XDP_TX.
+pub(crate) struct Tx;
+/// As to any other device.
+pub(crate) struct Redirect;
+
+impl Back for Tx {
+    const TX: bool = true;
+}
+
+impl Back for Redirect {
+    const TX: bool = false;
+}
+
 /// A packet that comes by an uplink.
 #[inline(always)]
-pub(crate) fn from_uplink(xdp: *mut xdp_md) -> u32 {
+pub(crate) fn from_uplink<B: Back>(xdp: *mut xdp_md) -> u32 {
     match Buffer::of(xdp).load::<u16>(ether::TYPE) {
-        Some(ether::IPV4) => serve::<V4>(xdp),
-        Some(ether::IPV6) => serve::<V6>(xdp),
+        Some(ether::IPV4) => serve::<V4, B>(xdp),
+        Some(ether::IPV6) => serve::<V6, B>(xdp),
         _ => XDP_PASS,
     }
 }
 
 /// A packet of a known flow costs one lookup or two; everything else is decided at leisure.
 #[inline(never)]
-fn serve<F: Network>(xdp: *mut xdp_md) -> u32 {
+fn serve<F: Network, B: Back>(xdp: *mut xdp_md) -> u32 {
     let Some(scratch) = scratch::<F>() else { return XDP_PASS };
     let Scratch { packet, to, .. } = scratch;
     if !read::<F>(xdp, packet) {
@@ -76,7 +94,7 @@ fn serve<F: Network>(xdp: *mut xdp_md) -> u32 {
         flow::touch(entry, to, packet);
         count(verdict);
     }
-    send::<F>(xdp, packet, to, &way)
+    send::<F, B>(xdp, packet, to, &way)
 }
 
 /// True for a packet that is read, and plain.
@@ -145,14 +163,14 @@ fn begin<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, dev
 }
 
 #[inline(always)]
-fn send<F: Network>(xdp: *mut xdp_md, packet: &Packet<F::Address>, to: &Flow<F::Address>, way: &Way) -> u32 {
+fn send<F: Network, B: Back>(xdp: *mut xdp_md, packet: &Packet<F::Address>, to: &Flow<F::Address>, way: &Way) -> u32 {
     if !rewrite::rewrite::<F>(xdp, packet, to, &way.macs) {
         count(Verdict::DropRewriteFailed);
         return XDP_DROP;
     }
     count(Verdict::XdpServed);
     // SAFETY: the context's own field.
-    if way.device == unsafe { (*xdp).ingress_ifindex } {
+    if B::TX && way.device == unsafe { (*xdp).ingress_ifindex } {
         return XDP_TX;
     }
     // SAFETY: a helper that only notes where the packet is to go.
