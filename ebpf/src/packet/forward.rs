@@ -76,7 +76,31 @@ fn from_client<F: Network, H: Hook>(
         }
         packet.tuple.direction = Tuple::<F::Address>::FORWARD;
     }
-    unknown::<F, H>(packet, to, device)
+    if is_middle(packet) { middle::<F>(packet, to) } else { unknown::<F, H>(packet, to, device) }
+}
+
+/// A segment, in one piece or at the head of one, that begins nothing.
+#[inline(always)]
+fn is_middle<A>(packet: &Packet<A>) -> bool {
+    protocol::connects(packet.tuple.protocol) && !tcp::opens(packet.kind) && packet.part != Part::Tail
+}
+
+/// A segment of no established connection: most of them are of pods that talk to each other, so this is the way that must
+/// be short. To an address of the service range that no service has it is left alone: the SYN before it was not.
+#[inline(always)]
+fn middle<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+    let tuple = &packet.tuple;
+    match find_frontend::<F>(tuple.destination, tuple.destination_port, tuple.protocol) {
+        Found::Frontend(_) => {}
+        Found::OtherPort => return Decision::Refuse,
+        Found::Nothing => return Decision::Pass,
+    }
+    // A client that gives up before it is answered.
+    if begin::unanswered::<F>(packet, to) == Resumed::Yes {
+        return Decision::Send;
+    }
+    count(Verdict::PassUnknownSegment);
+    Decision::Pass
 }
 
 /// The entry of an established flow that the packet goes on with.
@@ -129,10 +153,6 @@ fn unknown<F: Network, H: Hook>(packet: &Packet<F::Address>, to: &mut Flow<F::Ad
     if packet.part == Part::Tail {
         count(Verdict::DropFragmentWithoutHead);
         return Decision::Drop;
-    }
-    if protocol::connects(packet.tuple.protocol) && !tcp::opens(packet.kind) {
-        count(Verdict::PassUnknownSegment);
-        return Decision::Pass;
     }
     let service = match H::CLIENT {
         Client::Pod | Client::Host => Service::from_inside(frontend),

@@ -30,7 +30,13 @@ pub(super) fn decide<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<
         count(Verdict::PacketReversed);
         return Decision::Send;
     }
-    first::<F>(packet, to, node)
+    if answers_first(packet) { first::<F>(packet, to, node) } else { Decision::Pass }
+}
+
+/// The first answer to a connection says so: it agrees, or refuses. Most segments do neither, and are done with here.
+#[inline(always)]
+fn answers_first<A>(packet: &Packet<A>) -> bool {
+    !protocol::connects(packet.tuple.protocol) || packet.part == Part::Tail || packet.kind & (tcp::SYN | tcp::RST) != 0
 }
 
 /// The entry of an established flow that the packet answers; its tuple is of direction REPLY.
