@@ -1,6 +1,9 @@
 //! `cargo xtask bench`: figures as ratios to the direct path, measured in one run.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use anyhow::Result;
 use clap::Parser;
@@ -22,6 +25,14 @@ enum Verb {
     Services(services::Options),
     /// What the life of a large cluster costs a node: a simulated one's events in the agent's pipeline.
     Scale(scale::Options),
+    /// Show a run again: writes the page and the plots from its figures.
+    Report {
+        /// `services.json` of a run.
+        figures: PathBuf,
+        /// Where `benchmarks.md` goes, with a directory `benchmarks` beside it.
+        #[arg(long, default_value = "target/bench")]
+        out: PathBuf,
+    },
     /// Inside a pod: accept TCP connections, echo UDP datagrams.
     #[command(hide = true)]
     Serve {
@@ -82,6 +93,7 @@ fn main() -> Result<()> {
         Verb::Services(options) => {
             // Namespaces, cgroups and pins are left behind by a process that just ends.
             interrupt::listen()?;
+            probe::prefer()?;
             let report = services::run(&options)?;
             report::write(&report, &options.out)?;
             println!("{}", report::markdown::tables(&report));
@@ -90,17 +102,18 @@ fn main() -> Result<()> {
             interrupt::listen()?;
             println!("{}", scale::table(&scale::run(&options)?));
         }
+        Verb::Report { figures, out } => report::write(&report::read(&figures)?, &out)?,
         Verb::Serve { port, addresses, cpu, preferred } => {
             cpu.map_or(Ok(()), probe::pin)?;
             if preferred {
-                probe::prefer()?;
+                probe::insist()?;
             }
             server::run(port, &addresses)?;
         }
         Verb::Obey { cpu, preferred, server, targets } => {
             cpu.map_or(Ok(()), probe::pin)?;
             if preferred {
-                probe::prefer()?;
+                probe::insist()?;
             }
             orders::obey(&targets, Pid::from_raw(server), std::io::stdin().lock(), std::io::stdout().lock())?;
         }

@@ -3,9 +3,17 @@
 /// One figure over several runs.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Spread {
+    #[serde(serialize_with = "rounded")]
     pub median: f64,
+    #[serde(serialize_with = "rounded")]
     pub min: f64,
+    #[serde(serialize_with = "rounded")]
     pub max: f64,
+}
+
+/// Five digits: no figure is known better, and a report has thousands of them.
+fn rounded<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(format!("{value:.4e}").parse().unwrap_or(*value))
 }
 
 /// The value below which `percent` of the samples lie (nearest rank); 0 for no samples.

@@ -257,9 +257,12 @@ pub fn mark(manifests: &Manifests) -> Result<String> {
     Ok(name)
 }
 
-/// `MILLRACE_AGENT`, or the one that lies beside the running test; built first where cargo runs the test and the
+/// The agent to run: `MILLRACE_AGENT`, or the one that lies beside the running test; built first where cargo runs the test and the
 /// sources are newer.
-fn binary() -> Result<PathBuf> {
+///
+/// # Errors
+/// If it cannot be built.
+pub fn binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("MILLRACE_AGENT") {
         return Ok(path.into());
     }

@@ -1,6 +1,8 @@
 //! What a run found, and how it is shown: JSON with every figure, a Markdown page, plots. Pure but for [`write`].
 
+pub mod bars;
 pub mod markdown;
+pub mod plots;
 
 use std::{fs, path::Path};
 
@@ -52,6 +54,8 @@ pub struct Figures {
     pub kind: Kind,
     /// Why there are no figures; all others are then empty.
     pub skipped: Option<String>,
+    /// It was ended when it had taken as long as a rival's command may take.
+    pub given_up: bool,
     /// From nothing to all services, seconds.
     pub programming: Option<Spread>,
     /// The same with an agent's start and its lists from the API server.
@@ -60,6 +64,22 @@ pub struct Figures {
     pub change: Option<Spread>,
     pub memory: Memory,
     pub traffic: Vec<Traffic>,
+    pub churn: Option<Churn>,
+}
+
+/// Connections under load while endpoints of their service were replaced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Churn {
+    pub replaced_per_second: f64,
+    /// How often the proxy was told: one that is busy with a state is next told the newest.
+    pub told_per_second: f64,
+    pub connections: u64,
+    /// Nobody answered.
+    pub failed: u64,
+    /// Made to an endpoint that had been gone for more than 100 ms. Here it still answers; a pod would not.
+    pub stale: u64,
+    /// How long the endpoint of a connection had been gone at most.
+    pub latest_milliseconds: f64,
 }
 
 /// Where a client connects to.
@@ -101,6 +121,8 @@ pub struct Traffic {
     pub p50_ratio: Spread,
     pub p99_ratio: Spread,
     pub cpu_ratio: Spread,
+    /// `p50_ratio` over that of [`Destination::Endpoint`]: what the translation adds to a connection of the same node.
+    pub p50_own_ratio: Spread,
 }
 
 impl Size {
@@ -121,7 +143,17 @@ impl Figures {
     #[must_use]
     pub fn of(kind: Kind) -> Self {
         let memory = Memory::default();
-        Self { kind, skipped: None, programming: None, start: None, change: None, memory, traffic: Vec::new() }
+        Self {
+            kind,
+            skipped: None,
+            given_up: false,
+            programming: None,
+            start: None,
+            change: None,
+            memory,
+            traffic: Vec::new(),
+            churn: None,
+        }
     }
 
     #[must_use]
@@ -142,6 +174,18 @@ pub fn write(report: &Report, directory: &Path) -> Result<()> {
         eprintln!("bench: wrote {}", path.display());
         Ok::<_, anyhow::Error>(())
     };
-    put(&beside.join("services.json"), serde_json::to_string_pretty(report)? + "\n")?;
+    put(&beside.join("services.json"), serde_json::to_string(report)? + "\n")?;
+    for (name, plot) in plots::plots(report)? {
+        put(&beside.join(name), plot)?;
+    }
     put(&directory.join("benchmarks.md"), markdown::page(report))
+}
+
+/// The figures that a run wrote.
+///
+/// # Errors
+/// There are none, or they are another version's.
+pub fn read(path: &Path) -> Result<Report> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} does not hold the figures of a run", path.display()))
 }

@@ -1,8 +1,10 @@
 //! `bench services`: what a node pays for N services, from one to a hundred thousand, with millrace and with its rivals.
 //!
 //! At each size all contestants stand side by side, each on a node of its own. `stage` is one of them, `programming`
-//! what it costs to tell it of services, `traffic` what clients see, in turns of milliseconds.
+//! what it costs to tell it of services, `traffic` what clients see, in turns of milliseconds, `churn` who is misled while
+//! endpoints come and go.
 
+mod churn;
 mod programming;
 mod stage;
 mod traffic;
@@ -16,7 +18,7 @@ use crate::{
     cluster::{Cluster, Families},
     contestants::{Kind, Tooling},
     machine::Machine,
-    report::{Figures, Participant, Report, Size},
+    report::{Figures, Participant, Report, Size, markdown::thousands},
 };
 use stage::{Entry, Stage};
 
@@ -41,6 +43,12 @@ pub struct Options {
     /// Changed endpoints that are timed with each contestant, as far as 5 s suffice for them.
     #[arg(long, default_value_t = 50)]
     pub changes: u32,
+    /// The size at which endpoints are replaced 100 times a second under load; it must be among the sizes. 0: none.
+    #[arg(long, default_value_t = 1000)]
+    pub churn: u32,
+    /// Seconds of that, with each contestant.
+    #[arg(long, default_value_t = 5)]
+    pub churn_seconds: u64,
     /// Seconds after which a rival's command is ended; the rival is then left out of larger sizes.
     #[arg(long, default_value_t = 120)]
     pub limit: u64,
@@ -83,8 +91,10 @@ pub fn run(options: &Options) -> Result<Report> {
     let mut slow = BTreeMap::new();
     for &services in &options.sizes {
         let cluster = Cluster { services: services.max(1), families: options.families };
+        let start = std::time::Instant::now();
         let measured = measure(cluster, options, &mut slow, &mut report.participants);
         report.sizes.push(measured.with_context(|| format!("{services} services"))?);
+        eprintln!("bench:   measured in {:.0} s", start.elapsed().as_secs_f64());
     }
     report.machine.finish();
     Ok(report)
@@ -114,7 +124,7 @@ fn measure(
                 programming::Outcome::Done => stages.push(stage),
                 programming::Outcome::TooSlow(why) => {
                     slow.insert(kind, cluster.services);
-                    skipped.push(Figures::skipped(kind, why));
+                    skipped.push(Figures { given_up: true, ..Figures::skipped(kind, why) });
                 }
             },
             Entry::Absent(participant) => {
@@ -124,6 +134,9 @@ fn measure(
     }
     programming::changes(&mut stages, options.changes)?;
     traffic::measure(&mut stages, options.runs, options.rounds)?;
+    if cluster.services == options.churn {
+        churn::measure(&mut stages, options.churn_seconds)?;
+    }
     let measured = stages.into_iter().map(|stage| stage.figures);
     let mut figures: Vec<_> = measured.chain(skipped).collect();
     figures.sort_by_key(|figures| figures.kind);
@@ -135,7 +148,7 @@ fn reason_to_skip(kind: Kind, services: u32, options: &Options, slow: &BTreeMap<
         return None;
     }
     if services > options.rivals_up_to {
-        return Some(format!("not tried above {} services", options.rivals_up_to));
+        return Some(format!("not tried above {}", thousands(options.rivals_up_to)));
     }
-    slow.get(&kind).map(|at| format!("not tried: {at} services took too long"))
+    slow.get(&kind).map(|at| format!("not tried: given up at {}", thousands(*at)))
 }

@@ -83,6 +83,11 @@ fn figures(operation: Operation, destination: Destination, stage: usize, runs: &
     let (p99, p99_ratio) = of(|series| percentile(&series.nanoseconds, 99.0) as f64 / 1000.0)?;
     let (cpu, cpu_ratio) =
         of(|series| series.cpu_nanoseconds as f64 / 1000.0 / series.nanoseconds.len().max(1) as f64)?;
+    let own = runs.iter().map(|run| {
+        let p50 = |stage, to| -> Result<f64> { Ok(percentile(&series(run, stage, to)?.nanoseconds, 50.0) as f64) };
+        let endpoint = p50(stage, Destination::Endpoint)? / p50(0, Destination::Endpoint)?;
+        Ok(p50(stage, destination)? / p50(0, destination)? / endpoint)
+    });
     Ok(Traffic {
         operation,
         destination,
@@ -92,5 +97,6 @@ fn figures(operation: Operation, destination: Destination, stage: usize, runs: &
         p50_ratio: spread(&p50_ratio),
         p99_ratio: spread(&p99_ratio),
         cpu_ratio: spread(&cpu_ratio),
+        p50_own_ratio: spread(&own.collect::<Result<Vec<_>>>()?),
     })
 }

@@ -15,7 +15,7 @@ use super::operation::end_at_once;
 use crate::probe::server::WHO;
 
 /// A connection that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// In the order in which they began.
 pub type Connections = Vec<Connection>;

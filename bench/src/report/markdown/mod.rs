@@ -1,10 +1,14 @@
-//! The report as a Markdown page. `tables` are its figures, `words` what stands around them.
+//! The report as a Markdown page. `tables` are its figures (`table` is one of them), `churn` who was
+//! misled, `words` what stands around them.
 
+mod churn;
+mod table;
 mod tables;
 mod words;
 
 use super::Report;
 
+pub use table::thousands;
 pub use tables::tables;
 
 /// The whole page.
@@ -12,6 +16,8 @@ pub use tables::tables;
 pub fn page(report: &Report) -> String {
     [
         words::opening(report),
+        words::promises(report),
+        words::plots(),
         words::reproduce(report),
         words::participants(report),
         tables(report),

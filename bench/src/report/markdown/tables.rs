@@ -1,14 +1,14 @@
-//! A table for each question, a line for each contestant, a column for each size.
+//! A table for each question.
 
-use std::fmt::Write;
-
-use comfy_table::{Table, presets::ASCII_MARKDOWN};
-
+use super::{
+    churn::churn,
+    table::{Line, decimals, line, ratio, section},
+};
 use crate::{
     cluster::Position,
     contestants::Kind,
     probe::client::{Operation, STREAMED},
-    report::{Destination, Figures, Report, Size, Traffic},
+    report::{Destination, Figures, Report, Traffic},
     stats::Spread,
 };
 
@@ -29,7 +29,8 @@ pub fn tables(report: &Report) -> String {
         "Connections",
         "Time of connect(), median, as a ratio to the same on a node without a proxy. *First*, *random* and *last* are \
          services by the order in which they were programmed; *endpoint* is a connection past all services, which shows \
-         what a node pays for traffic that is none of a service's.",
+         what a node pays for traffic that is none of a service's. A turn begins with *first*, on caches that another \
+         contestant has just used; *last* and *endpoint* find them warmer.",
         connect(|traffic| traffic.p50_ratio),
     );
     section(
@@ -74,6 +75,7 @@ pub fn tables(report: &Report) -> String {
     ] {
         section(&mut text, report, heading, words, both(report, operation, |traffic| traffic.p50_ratio));
     }
+    churn(&mut text, report);
     section(
         &mut text,
         report,
@@ -85,23 +87,6 @@ pub fn tables(report: &Report) -> String {
     text
 }
 
-/// Its first cells, then one for each size.
-struct Line {
-    name: [String; 2],
-    cells: Vec<String>,
-}
-
-fn section(text: &mut String, report: &Report, heading: &str, words: &str, lines: Vec<Line>) {
-    let mut table = Table::new();
-    let sizes = report.sizes.iter().map(|size| thousands(size.services));
-    table.load_style(ASCII_MARKDOWN).set_header(["".to_owned(), "services".to_owned()].into_iter().chain(sizes));
-    for line in lines {
-        table.add_row(line.name.into_iter().chain(line.cells));
-    }
-    // Writing into a String does not fail.
-    let _ = writeln!(text, "### {heading}\n\n{words}\n\n{table}\n");
-}
-
 fn kinds(report: &Report) -> impl Iterator<Item = Kind> {
     report.participants.iter().filter(|participant| participant.absent.is_none()).map(|participant| participant.kind)
 }
@@ -109,19 +94,6 @@ fn kinds(report: &Report) -> impl Iterator<Item = Kind> {
 fn destinations(kind: Kind) -> impl Iterator<Item = Destination> {
     let services = Position::ALL.into_iter().filter(move |_| kind != Kind::Direct).map(Destination::Service);
     services.chain([ENDPOINT])
-}
-
-fn line(report: &Report, kind: Kind, what: &str, cell: impl Fn(&Figures) -> Option<String>) -> Line {
-    let cells = report.sizes.iter().map(|size| show(size, kind, &cell)).collect();
-    Line { name: [kind.name().to_owned(), what.to_owned()], cells }
-}
-
-fn show(size: &Size, kind: Kind, cell: impl Fn(&Figures) -> Option<String>) -> String {
-    match size.of(kind) {
-        Some(Figures { skipped: Some(why), .. }) => why.clone(),
-        Some(figures) => cell(figures).unwrap_or_else(|| "-".to_owned()),
-        None => "-".to_owned(),
-    }
 }
 
 fn traffic_line(
@@ -185,28 +157,4 @@ fn absolute(report: &Report) -> Vec<Line> {
         figures.traffic(Operation::Request, ENDPOINT).map(|traffic| format!("{:.1}", traffic.cpu.median))
     }));
     lines
-}
-
-fn ratio(spread: Spread) -> String {
-    format!("{:.2} ({:.2}-{:.2})", spread.median, spread.min, spread.max)
-}
-
-/// Three digits that count, whatever the size.
-fn decimals(spread: Spread) -> String {
-    let digits = |value: f64| match value {
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value if value >= 1.0 => format!("{value:.2}"),
-        value => format!("{value:.3}"),
-    };
-    match spread {
-        Spread { median, min, max } if min == max => digits(median),
-        Spread { median, min, max } => format!("{} ({}-{})", digits(median), digits(min), digits(max)),
-    }
-}
-
-fn thousands(number: u32) -> String {
-    let digits = number.to_string();
-    let grouped: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    grouped.join(",")
 }

@@ -1,6 +1,10 @@
 //! What stands around the figures.
 
-use crate::{contestants::Kind, report::Report, rivals::MINIMUM_SYNC_PERIOD};
+use crate::{
+    contestants::Kind,
+    report::{Report, bars::bars},
+    rivals::MINIMUM_SYNC_PERIOD,
+};
 
 pub(super) fn opening(report: &Report) -> String {
     let machine = &report.machine;
@@ -11,8 +15,8 @@ pub(super) fn opening(report: &Report) -> String {
          microseconds**: every ratio is to the direct path of the same run, and stands as median (smallest-largest) of {} \
          runs.\n\n\
          Machine: {} ({} processors{}, {:.0} GiB), kernel {}, {}. Load average {:.1} at the beginning and {:.1} at the \
-         end, the bench's own processes included; other work of the machine waits for client and server, which share one \
-         processor under SCHED_FIFO.\n",
+         end, the bench's own processes included. Other work of the machine stands back: all tools and agents run at \
+         nice -15, client and server share one processor under SCHED_FIFO.\n",
         machine.time,
         if machine.virtual_machine { "a virtual machine" } else { "a machine" },
         report.runs,
@@ -25,6 +29,32 @@ pub(super) fn opening(report: &Report) -> String {
         machine.load[0],
         machine.load[1],
     )
+}
+
+pub(super) fn promises(report: &Report) -> String {
+    let mut text =
+        String::from("## What is promised, and what this run says\n\n| promise | found | |\n|---|---|---|\n");
+    for bar in bars(report) {
+        let met = match bar.met {
+            Some(true) => "met",
+            Some(false) => "**not met**",
+            None => "open",
+        };
+        text.push_str(&format!("| {} | {} | {met} |\n", bar.promise, bar.found));
+    }
+    text + "\nA node pays for what is attached to its pods' devices with every packet, whether it is a service's or not: \
+            the lines *endpoint* below show how much. millrace's programs there serve UDP and all that the socket hooks do \
+            not; the rivals' share is netfilter's hooks and connection tracking.\n"
+}
+
+pub(super) fn plots() -> String {
+    let plot = |file, what| format!("![{what}, by number of services](benchmarks/{file})\n");
+    [
+        plot("connect.svg", "Time of connect() to the last service, as a ratio to the direct path"),
+        plot("programming.svg", "Milliseconds to program all services"),
+        plot("change.svg", "Milliseconds for one change"),
+    ]
+    .join("\n")
 }
 
 pub(super) fn reproduce(report: &Report) -> String {

@@ -1,0 +1,124 @@
+//! What millrace promises, held against a run. Pure.
+
+use super::{Destination, Report, Size};
+use crate::{cluster::Position, contestants::Kind, probe::client::Operation};
+
+/// The size that the promises about programming name.
+const LARGE: u32 = 10_000;
+
+/// One promise, in words, and what the run says to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bar {
+    pub promise: String,
+    pub found: String,
+    /// `None`: this run cannot say.
+    pub met: Option<bool>,
+}
+
+#[must_use]
+pub fn bars(report: &Report) -> Vec<Bar> {
+    let mut bars = vec![same_node(report), better_than_rivals(report)];
+    for (rival, factor) in
+        [(Kind::IptablesLegacy, 50.0), (Kind::IptablesNft, 50.0), (Kind::Nftables, 50.0), (Kind::Ipvs, 3.0)]
+    {
+        bars.push(faster(report, "programming 10,000 services x 10 endpoints", rival, factor, |size, kind| {
+            seconds(size, kind, report.limit_seconds)
+        }));
+    }
+    for rival in [Kind::IptablesLegacy, Kind::IptablesNft] {
+        bars.push(faster(report, "one change among 10,000 services", rival, 100.0, |size, kind| {
+            let change = size.of(kind)?.change?;
+            Some(Took { value: change.median, at_least: false })
+        }));
+    }
+    bars
+}
+
+/// The largest of all sizes and positions.
+fn same_node(report: &Report) -> Bar {
+    let ratios = report.sizes.iter().flat_map(|size| {
+        let figures = size.of(Kind::Millrace);
+        let positions = Position::ALL.into_iter().map(Destination::Service);
+        let traffic =
+            positions.filter_map(move |to| figures.and_then(|figures| figures.traffic(Operation::Connect, to)));
+        traffic.map(|traffic| (traffic.p50_own_ratio.median, traffic.p50_ratio.median, size.services))
+    });
+    let worst = ratios.max_by(|a, b| a.0.total_cmp(&b.0));
+    Bar {
+        promise: "connect() through the socket path takes at most 1.02 of a direct one on the same node, at every size"
+            .to_owned(),
+        found: worst.map_or_else(not_measured, |(own, bare, services)| {
+            format!(
+                "at most {own:.3} (at {}); {bare:.2} of a direct one on a node without any program, see below",
+                super::markdown::thousands(services)
+            )
+        }),
+        met: worst.map(|(own, ..)| own <= 1.02),
+    }
+}
+
+/// Where it comes closest.
+fn better_than_rivals(report: &Report) -> Bar {
+    let median = |size: &Size, kind, position| -> Option<f64> {
+        Some(size.of(kind)?.traffic(Operation::Connect, Destination::Service(position))?.p50_ratio.median)
+    };
+    let mut closest: Option<(f64, Kind, u32)> = None;
+    for size in &report.sizes {
+        for rival in Kind::ALL.into_iter().filter(|kind| kind.is_rival()) {
+            for position in Position::ALL {
+                let (Some(own), Some(other)) = (median(size, Kind::Millrace, position), median(size, rival, position))
+                else {
+                    continue;
+                };
+                if closest.is_none_or(|(margin, ..)| other / own < margin) {
+                    closest = Some((other / own, rival, size.services));
+                }
+            }
+        }
+    }
+    Bar {
+        promise: "and less than through any rival, at every size, one service included".to_owned(),
+        found: closest.map_or_else(not_measured, |(margin, rival, services)| {
+            format!(
+                "the closest is {} at {}: {margin:.2} of millrace's",
+                rival.name(),
+                super::markdown::thousands(services)
+            )
+        }),
+        met: closest.map(|(margin, ..)| margin > 1.0),
+    }
+}
+
+struct Took {
+    value: f64,
+    /// It was given up then.
+    at_least: bool,
+}
+
+fn seconds(size: &Size, kind: Kind, limit: f64) -> Option<Took> {
+    let figures = size.of(kind)?;
+    match (figures.programming, figures.given_up) {
+        (Some(programming), _) => Some(Took { value: programming.median, at_least: false }),
+        (None, true) => Some(Took { value: limit, at_least: true }),
+        (None, false) => None,
+    }
+}
+
+fn faster(report: &Report, what: &str, rival: Kind, factor: f64, took: impl Fn(&Size, Kind) -> Option<Took>) -> Bar {
+    let size = report.sizes.iter().find(|size| size.services == LARGE);
+    let pair = size.and_then(|size| Some((took(size, Kind::Millrace)?, took(size, rival)?)));
+    let times = pair.map(|(own, other)| (other.value / own.value, other.at_least));
+    let why = size.and_then(|size| size.of(rival)?.skipped.clone());
+    let missing = || why.map_or_else(not_measured, |why| format!("**not measured**: {why}"));
+    Bar {
+        promise: format!("{what}: {factor:.0} times as fast as {}", rival.name()),
+        found: times.map_or_else(missing, |(times, at_least)| {
+            format!("{}{times:.0} times", if at_least { "more than " } else { "" })
+        }),
+        met: times.map(|(times, _)| times >= factor),
+    }
+}
+
+fn not_measured() -> String {
+    "**not measured in this run**".to_owned()
+}

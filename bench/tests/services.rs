@@ -1,0 +1,115 @@
+//! `bench services` for real, with as few operations as there can be: every contestant that this kernel can do, in
+//! namespaces of its own, and nothing left behind. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use millrace_bench::{
+    contestants::Kind,
+    probe::client::Operation,
+    report::{self, Destination, Report},
+};
+use millrace_tests::{agent, place};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+const FEW: [&str; 13] = [
+    "services",
+    "--runs=1",
+    "--rounds=4",
+    "--changes=2",
+    "--churn=2",
+    "--churn-seconds=1",
+    "--limit=300",
+    "--sizes",
+    "2",
+    "--families",
+    "4",
+    "--rivals-up-to",
+    "2",
+];
+
+fn bench(arguments: &[&str], out: &std::path::Path) -> Command {
+    // It runs the agent that lies beside it.
+    agent::binary().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace-bench"));
+    command.args(arguments).arg("--out").arg(out);
+    command
+}
+
+/// Names of namespaces and cgroups that the process made.
+fn left_behind(child: &Child) -> Vec<String> {
+    let prefix = format!("mr-{}-", child.id());
+    let entries = |directory: &std::path::Path| -> Vec<String> {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let places = ["/run/netns".into(), "/run/millrace-harness".into(), place::root().unwrap()];
+    places.iter().flat_map(|place| entries(place)).filter(|name| name.starts_with(&prefix)).collect()
+}
+
+#[test]
+fn every_contestant_is_measured_beside_the_others() {
+    let out = tempfile::tempdir().unwrap();
+    let mut child = bench(&FEW, out.path()).spawn().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(left_behind(&child), Vec::<String>::new());
+
+    let report = report::read(&out.path().join("benchmarks/services.json")).unwrap();
+    for kind in Kind::ALL {
+        is_measured(&report, kind);
+    }
+    for file in ["benchmarks.md", "benchmarks/connect.svg", "benchmarks/programming.svg", "benchmarks/change.svg"] {
+        assert!(fs::metadata(out.path().join(file)).unwrap().len() > 0, "{file}");
+    }
+}
+
+fn is_measured(report: &Report, kind: Kind) {
+    let participant = report.participants.iter().find(|participant| participant.kind == kind).unwrap();
+    let figures = report.sizes[0].of(kind).unwrap();
+    if let Some(why) = &participant.absent {
+        assert_eq!(kind, Kind::Ipvs, "only IPVS may be missing: {why}");
+        assert_eq!(figures.skipped.as_ref(), Some(why));
+        return;
+    }
+    assert_eq!(figures.skipped, None, "{kind:?}");
+    for operation in [Operation::Connect, Operation::Request, Operation::Kept, Operation::Datagram, Operation::Stream] {
+        for destination in Destination::ALL {
+            let traffic = figures.traffic(operation, destination).unwrap();
+            let all = [traffic.p50, traffic.p99, traffic.cpu, traffic.p50_ratio, traffic.p50_own_ratio];
+            assert!(all.iter().all(|figure| figure.median > 0.0), "{kind:?}: {traffic:?}");
+        }
+    }
+    if kind == Kind::Direct {
+        return;
+    }
+    assert!(figures.programming.unwrap().median > 0.0 && figures.change.unwrap().median > 0.0, "{figures:?}");
+    assert_eq!(figures.start.is_some(), kind.is_millrace());
+    let churn = figures.churn.as_ref().unwrap();
+    assert!(churn.connections > 0, "{kind:?}: {churn:?}");
+    if kind.is_millrace() {
+        assert_eq!(churn.failed, 0, "a set of endpoints is replaced whole: {churn:?}");
+    }
+}
+
+#[test]
+fn an_interrupted_run_takes_down_what_it_made() {
+    let out = tempfile::tempdir().unwrap();
+    let mut child = bench(&FEW, out.path()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // One is programmed, the others are still to come.
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("programmed in")));
+    assert!(!left_behind(&child).is_empty());
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let said: Vec<_> = lines.map_while(Result::ok).collect();
+    assert!(!child.wait().unwrap().success(), "it says that it was interrupted");
+    assert!(said.iter().any(|line| line.contains("interrupted")), "{said:?}");
+    assert_eq!(left_behind(&child), Vec::<String>::new());
+    assert!(!out.path().join("benchmarks.md").exists(), "half a run is no report");
+}
