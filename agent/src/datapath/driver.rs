@@ -27,7 +27,7 @@ fn ask(device: &str) -> io::Result<[u8; 32]> {
     // SAFETY: all bytes zero is a valid ifreq.
     let mut request: libc::ifreq = unsafe { zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()).take(libc::IFNAMSIZ - 1) {
-        *to = from.cast_signed();
+        *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_data = (&raw mut info).cast();
     // SAFETY: the request names a device and points to an answer of the command's size, alive during the call.
