@@ -106,7 +106,7 @@ impl Metrics {
         );
         r.register(
             "millrace_snat_flows",
-            "Flows from outside that hold a port of the node's address",
+            "Answered flows from outside that hold a port of the node's address",
             self.snat_flows.clone(),
         );
         r.register(

@@ -63,12 +63,12 @@ async fn work(config: &Config) -> Result<()> {
     let origin = Origin::open(config).await?;
     let _lock = config.pins.open()?;
     datapath::cgroup::check_alone(&cgroup, &config.pins)?;
-    let SnatPorts { first, last } = config.snat_ports;
-    reserved_ports::reserve(&config.pins, &[first..=last, reserved_ports::NODE_PORTS])?;
     // A second agent has been told of the first by now, not of its port.
     let listeners = serve::Listeners::bind(config.health_addr, config.metrics_addr).await?;
     let mut loaded = datapath::load(&config.pins, &config.limits, &constants(config)?)?;
     datapath::cgroup::attach(&mut loaded.ebpf, &cgroup, &config.pins)?;
+    let SnatPorts { first, last } = config.snat_ports;
+    reserved_ports::reserve(&config.pins, &[first..=last, reserved_ports::NODE_PORTS])?;
     let attacher = Attacher::new(config.pins.clone(), config.tc);
     let xdp = XdpAttacher::new(config.pins.clone(), config.xdp);
 

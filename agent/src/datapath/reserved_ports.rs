@@ -9,7 +9,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::Read as _,
+    io::{self, Read as _},
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
@@ -29,38 +29,46 @@ const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 const LONGEST: usize = 1 << 18;
 const GIVEN: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
-/// Reserves what is not reserved yet, instead of what an earlier agent of these pins did. Where `/proc/sys` cannot be
-/// written, the operator is told what to do if the kernel hands out any of these ports.
+/// Ports that the kernel must be left to hand out: a node without any reaches nobody.
+const ENOUGH: usize = 1024;
+
+/// Reserves what is not reserved yet, instead of what an earlier agent of these pins did. Where that cannot be, because
+/// `/proc/sys` cannot be written or too few ports would be left to the node, the operator is told what to do.
 ///
 /// # Errors
-/// When the note cannot be written.
+/// When the notes cannot be read or written.
 pub fn reserve(pins: &Pins, ranges: &[RangeInclusive<u16>]) -> Result<(), SetupError> {
     let noted = own_note(pins)?;
-    release_here(&noted)?;
-    let wanted: BTreeSet<u16> = ranges.iter().cloned().flatten().collect();
     let Some(reserved) = read(RESERVED) else { return Ok(()) };
-    let added: BTreeSet<u16> = wanted.difference(&reserved).copied().collect();
-    if added.is_empty() {
+    let wanted: BTreeSet<u16> = ranges.iter().cloned().flatten().collect();
+    let others = without(&reserved, &notes(&noted)?);
+    let all: BTreeSet<u16> = others.union(&wanted).copied().collect();
+    let given = read(GIVEN).unwrap_or_default();
+    if given.difference(&all).count() < ENOUGH {
+        warn!(
+            "net.ipv4.ip_local_port_range leaves the node almost no port beside node ports and --snat-ports: none is \
+             reserved, and the node's connections may be given them; widen the one or narrow the other"
+        );
         return Ok(());
     }
-    // The note first: an agent that is killed in between has noted too much, which harms nobody.
-    for range in text(&added).split(',') {
+    // The note first: an agent that is killed in between has noted too much, which clean-up finds out.
+    let added: BTreeSet<u16> = wanted.difference(&others).copied().collect();
+    remove_dirs(&noted)?;
+    for range in text(&added).split(',').filter(|range| !range.is_empty()) {
         create_dir(&noted.join(range))?;
     }
-    let all = text(&reserved.union(&wanted).copied().collect());
-    match fs::write(RESERVED, &all) {
+    if all == reserved {
+        return Ok(());
+    }
+    match write(&all) {
         Ok(()) => info!(ports = text(&added), "reserved: no connection of the node is given them by itself"),
-        Err(error) => {
-            remove_dirs(&noted)?;
-            let given = read(GIVEN).unwrap_or_default();
-            if given.intersection(&added).next().is_some() {
-                warn!(
-                    %error,
-                    "connections of the node may be given ports that services use: run `sysctl -w \
-                     net.ipv4.ip_local_reserved_ports={all}`, or let the agent write {RESERVED}"
-                );
-            }
-        }
+        Err(error) if given.intersection(&added).next().is_some() => warn!(
+            %error,
+            "connections of the node may be given ports that services use: run `sysctl -w \
+             net.ipv4.ip_local_reserved_ports={}`, or let the agent write {RESERVED}",
+            text(&all)
+        ),
+        Err(_) => {}
     }
     Ok(())
 }
@@ -84,15 +92,27 @@ pub(super) fn release_all(pins: &Pins) -> Result<(), SetupError> {
 }
 
 fn release_here(noted: &Path) -> Result<(), SetupError> {
-    let ours: BTreeSet<u16> = entries(noted)?.iter().filter_map(|ranges| ports(ranges)).flatten().collect();
-    if !ours.is_empty()
-        && let Some(reserved) = read(RESERVED)
-    {
-        let left = text(&reserved.difference(&ours).copied().collect());
-        // An empty write would change nothing (proc_do_large_bitmap, kernel/sysctl.c), a line end clears the list.
-        fs::write(RESERVED, left + "\n").map_err(at(RESERVED.as_ref(), "write"))?;
+    if let Some(reserved) = read(RESERVED) {
+        let others = without(&reserved, &notes(noted)?);
+        if others != reserved {
+            write(&others).map_err(at(RESERVED.as_ref(), "write"))?;
+        }
     }
     remove_dirs(noted)
+}
+
+/// What others have reserved. A list that lacks some of ours was written by somebody else since: all of it is theirs.
+fn without(reserved: &BTreeSet<u16>, ours: &BTreeSet<u16>) -> BTreeSet<u16> {
+    if ours.is_subset(reserved) { reserved.difference(ours).copied().collect() } else { reserved.clone() }
+}
+
+fn notes(noted: &Path) -> Result<BTreeSet<u16>, SetupError> {
+    Ok(entries(noted)?.iter().filter_map(|ranges| ports(ranges)).flatten().collect())
+}
+
+/// An empty write would change nothing (proc_do_large_bitmap, kernel/sysctl.c), a line end clears the list.
+fn write(ports: &BTreeSet<u16>) -> io::Result<()> {
+    fs::write(RESERVED, text(ports) + "\n")
 }
 
 fn root(pins: &Pins) -> PathBuf {
@@ -151,6 +171,14 @@ mod tests {
         assert_eq!(ports("65535"), Some([65_535].into()));
         assert_eq!(ports("70000"), None);
         assert_eq!(text(&[8080, 9148, 9149, 9150, 65_535].into()), "8080,9148-9150,65535");
+    }
+
+    #[test]
+    fn a_list_that_somebody_else_wrote_is_left_to_them() {
+        let set = |text| ports(text).unwrap();
+        assert_eq!(without(&set("1-9,20"), &set("1-9")), set("20"));
+        assert_eq!(without(&set("5-9"), &set("1-9")), set("5-9"));
+        assert_eq!(without(&set("20"), &set("")), set("20"));
     }
 
     proptest! {

@@ -33,16 +33,17 @@ use crate::{
 /// Backends that are tried before a flow is refused because its answers would be ambiguous.
 const ATTEMPTS: u32 = 4;
 
-/// A flow that was not answered yet goes where its first packet went, while that backend serves.
+/// A flow that was not answered yet goes where its first packet went, while that backend serves and its frontend is the
+/// same `service`'s.
 #[inline(never)]
-pub(super) fn unanswered<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Resumed {
+pub(super) fn unanswered<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, service: u32) -> Resumed {
     let Some(entry) = F::ct_new().get_ptr_mut(&packet.tuple) else { return Resumed::Unknown };
     if !flow::read(entry, select::tag(&packet.tuple), to) {
         return Resumed::Unknown;
     }
     let answers = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::REPLY);
     // The LRU may have taken one entry without the other; another flow may have taken the place of its answers.
-    if backend_alive(to.backend, to.epoch) && answered_by::<F>(&answers, packet) {
+    if to.service == service && backend_alive(to.backend, to.epoch) && answered_by::<F>(&answers, packet) {
         flow::touch(entry, to, packet);
         count(Verdict::PacketForwarded);
         return Resumed::Yes;

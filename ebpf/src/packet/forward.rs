@@ -91,16 +91,17 @@ fn is_middle<A>(packet: &Packet<A>) -> bool {
 fn middle<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
     let tuple = &packet.tuple;
     match find_frontend::<F>(tuple.destination, tuple.destination_port, tuple.protocol) {
-        Found::Frontend(_) => {}
-        Found::OtherPort => return Decision::Refuse,
-        Found::Nothing => return Decision::Pass,
+        // A client may give up before it is answered.
+        Found::Frontend(frontend) if begin::unanswered::<F>(packet, to, frontend.service) == Resumed::Yes => {
+            Decision::Send
+        }
+        Found::Frontend(_) => {
+            count(Verdict::PassUnknownSegment);
+            Decision::Pass
+        }
+        Found::OtherPort => Decision::Refuse,
+        Found::Nothing => Decision::Pass,
     }
-    // A client that gives up before it is answered.
-    if begin::unanswered::<F>(packet, to) == Resumed::Yes {
-        return Decision::Send;
-    }
-    count(Verdict::PassUnknownSegment);
-    Decision::Pass
 }
 
 /// The entry of an established flow that the packet goes on with.
@@ -134,18 +135,18 @@ fn goes_on<F: Network>(
 
 #[inline(never)]
 fn unknown<F: Network, H: Hook>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, device: u32) -> Decision {
-    let moved = match resume::<F>(packet, to) {
-        Resumed::Yes => return Decision::Send,
-        Resumed::Over => true,
-        Resumed::Unknown => false,
-    };
     let frontend =
         match find_frontend::<F>(packet.tuple.destination, packet.tuple.destination_port, packet.tuple.protocol) {
             Found::Frontend(frontend) => frontend,
             Found::OtherPort => return Decision::Refuse,
             Found::Nothing => return unowned::<F>(packet.tuple.destination),
         };
-    let moved = match begin::unanswered::<F>(packet, to) {
+    let moved = match resume::<F>(packet, to, frontend.service) {
+        Resumed::Yes => return Decision::Send,
+        Resumed::Over => true,
+        Resumed::Unknown => false,
+    };
+    let moved = match begin::unanswered::<F>(packet, to, frontend.service) {
         Resumed::Yes => return Decision::Send,
         Resumed::Over => true,
         Resumed::Unknown => moved,
@@ -174,7 +175,7 @@ pub(super) enum Resumed {
 
 /// A SYN on a connection that has entries: sent again, or a new connection from the same port.
 #[inline(never)]
-fn resume<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Resumed {
+fn resume<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, service: u32) -> Resumed {
     let Some(entry) = F::ct().get_ptr_mut(&packet.tuple) else { return Resumed::Unknown };
     if !flow::read(entry, select::tag(&packet.tuple), to) {
         return Resumed::Unknown;
@@ -182,6 +183,7 @@ fn resume<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) ->
     let answers = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::REPLY);
     let answered = F::ct().get_ptr(&answers).map_or(0, |entry| flow::state_of(entry).0);
     if protocol::connects(packet.tuple.protocol)
+        && to.service == service
         && !state::closed(to.state, answered)
         && backend_alive(to.backend, to.epoch)
     {
