@@ -2,7 +2,11 @@
 //! agent leaves behind: all of it until `cleanup`, then nothing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::{fs, io::Read as _};
+use std::{
+    fs,
+    io::Read as _,
+    net::{TcpListener, TcpStream},
+};
 
 use aya::maps::Array;
 use millrace_tests::{
@@ -231,6 +235,21 @@ fn ports_of_services_are_reserved_until_the_cleanup() {
         assert!(run_to_end(&node.place(), &["cleanup", "--bpffs", &bpffs], false).unwrap().status.success());
         assert_eq!(reserved(), others, "after the cleanup");
     }
+}
+
+/// Where the node's own connections would be left without ports, nothing is reserved: it must reach its API server.
+#[test]
+fn a_node_keeps_ports_for_its_own_connections() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    node.netns.sysctl(&[("ipv4/ip_local_port_range", "15000 32000")]).unwrap();
+    let agent = Agent::start(node, &manifests, &[]).unwrap();
+    let connected = node.netns.run(|| {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        TcpStream::connect(server.local_addr().unwrap())
+    });
+    connected.unwrap().unwrap();
+    agent.terminate().unwrap();
 }
 
 #[test]
