@@ -87,7 +87,7 @@ fn is_middle<A>(packet: &Packet<A>) -> bool {
 
 /// A segment of no established connection: most of them are of pods that talk to each other, so this is the way that must
 /// be short. To an address of the service range that no service has it is left alone: the SYN before it was not.
-#[inline(always)]
+#[inline(never)]
 fn middle<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
     let tuple = &packet.tuple;
     match find_frontend::<F>(tuple.destination, tuple.destination_port, tuple.protocol) {
