@@ -21,7 +21,7 @@ const KVM_PATIENCE: Duration = Duration::from_secs(6);
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// For all tests of one kernel, emulated, on a slow machine, beside the other kernels.
-const PATIENCE: Duration = Duration::from_secs(2400);
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// One thread for both processors: with two, a kernel that patches its own code under way (static keys) is now and then
 /// caught in the middle of an instruction.
