@@ -72,7 +72,7 @@ pub(super) struct Options {
     /// Devices whose names begin like this are the host side of pods' veths; empty: none
     #[arg(long, env = "MILLRACE_VETH_PREFIX", value_name = "PREFIX", default_value = "eni")]
     veth_prefix: String,
-    /// Who is translated when a TCP connection is made, at no cost per packet: everybody (`on`), or only processes of
+    /// Who is translated when a TCP connection is made, so that none of its packets is: everybody (`on`), or only processes of
     /// the host (`host-only`: pods are translated per packet, for service meshes that must see the ClusterIP)
     #[arg(long, env = "MILLRACE_SOCKET_LB", value_enum, default_value_t = SocketLb::On)]
     socket_lb: SocketLb,

@@ -29,7 +29,7 @@ impl Directory {
     pub(crate) fn named() -> Result<Self> {
         match env::var_os("MILLRACE_CONFORMANCE") {
             Some(other) => Self::read(other.into()),
-            None => Self::read(concat!(env!("CARGO_MANIFEST_DIR"), "/conformance").into()),
+            None => Self::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance").into()),
         }
     }
 

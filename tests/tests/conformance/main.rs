@@ -22,14 +22,8 @@ use crate::{
 #[test]
 fn a_node_chooses_the_endpoints_that_every_row_says() {
     let directory = Directory::named().unwrap();
-    let tables = directory.tables(Kind::Selection).unwrap();
-    let cases: Vec<_> = tables.into_iter().flat_map(|table| selection::run(table).unwrap()).collect();
-    for (name, problem) in &cases {
-        println!("{:6} {name}", if problem.is_none() { "ok" } else { "FAILED" });
-    }
-    let failed: Vec<_> = cases.iter().filter(|(_, problem)| problem.is_some()).collect();
-    assert!(failed.is_empty(), "the node chooses other endpoints than these cases say: {failed:#?}");
-    let cells = cases.into_iter().map(|(name, _)| (name, "chosen".to_owned())).collect();
+    let cases = selection::all(&directory).unwrap();
+    let cells = cases.into_iter().map(|name| (name, "chosen".to_owned())).collect();
     recorded(&directory, &Column { heading: "decision", cells });
 }
 

@@ -8,12 +8,14 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use millrace_agent::{
     lb::{Candidate, Categories, NodeInfo, Policies, categorize},
     model::{Endpoint, Topology},
 };
 use serde::Deserialize;
+
+use crate::directory::{Directory, Kind};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,8 +80,25 @@ struct Expect {
     any: bool,
 }
 
+/// Runs every table of the directory; the names of the cases.
+///
+/// # Errors
+/// All cases whose endpoints are not those that were chosen.
+pub(crate) fn all(directory: &Directory) -> Result<Vec<String>> {
+    let mut cases = Vec::new();
+    for table in directory.tables(Kind::Selection)? {
+        cases.extend(run(table)?);
+    }
+    for (name, problem) in &cases {
+        println!("{:6} {name}", if problem.is_none() { "ok" } else { "FAILED" });
+    }
+    let failed: Vec<_> = cases.iter().filter(|(_, problem)| problem.is_some()).collect();
+    ensure!(failed.is_empty(), "the node chooses other endpoints than these cases say: {failed:#?}");
+    Ok(cases.into_iter().map(|(name, _)| name).collect())
+}
+
 /// Each case of a table by name, and what was chosen where that is not what it says.
-pub(crate) fn run(table: &Path) -> Result<Vec<(String, Option<String>)>> {
+fn run(table: &Path) -> Result<Vec<(String, Option<String>)>> {
     let text = fs::read_to_string(table)?;
     let Table { cases } = serde_saphyr::from_str(&text).with_context(|| table.display().to_string())?;
     let judged = cases.into_iter().map(|case| {

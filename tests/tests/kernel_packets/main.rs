@@ -17,6 +17,7 @@ mod race;
 mod random;
 mod refusal;
 mod sctp;
+mod source_ranges;
 mod sweep;
 mod translate;
 mod uplink;

@@ -3,12 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use millrace_common::{
-    address::protocol,
-    frontend::FrontendKind,
-    service::{Attributes, SetWord},
-    verdict::Verdict,
-};
+use millrace_common::{service::SetWord, verdict::Verdict};
 use millrace_tests::{
     address::twin,
     packet::{Body, Flags, IcmpError, Packet, chunk},
@@ -18,6 +13,7 @@ use millrace_tests::{
 use crate::{
     random::Random,
     rig::{Rig, answer, openings},
+    source_ranges::guarded,
     uplink::{Cast, Node, casts, node_port},
 };
 
@@ -221,12 +217,7 @@ fn what_is_to_be_dropped_is_dropped_at_once() {
     let node = acquainted();
     for cast in casts() {
         let mut rig = Rig::new();
-        let vip = SocketAddr::new(cast.router.ip(), 80);
-        node_port(&mut rig, &cast, &[(1, cast.elsewhere)]);
-        for protocol in [protocol::TCP, protocol::UDP] {
-            rig.frontend(1, vip, protocol, FrontendKind::LoadBalancer);
-        }
-        rig.attributes(1, Attributes::new(Attributes::SOURCE_RANGES, 0));
+        let vip = guarded(&mut rig, &cast);
         for opening in openings(cast.client, vip) {
             assert_eq!(meets(&node, &rig, &opening).action, Action::Drop, "not in the source ranges");
         }
