@@ -21,6 +21,7 @@ pub mod frontend;
 pub mod header;
 pub mod maglev;
 pub mod maps;
+pub mod marks;
 pub mod scratch;
 pub mod select;
 pub mod service;

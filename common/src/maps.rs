@@ -8,6 +8,7 @@ use crate::{
     flow::{Flow, Tuple},
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendValue},
+    marks,
     scratch::Scratch,
     service::{ServiceName, ServiceRecord, SourceRange},
     socket::Connection,
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// Counts up whenever a key, a value or its meaning changes. An agent refuses pinned maps of another version by name.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// `BPF_F_NO_PREALLOC` (linux/bpf.h).
 pub const NO_PREALLOC: u32 = 1;
@@ -123,5 +124,7 @@ pub const ALL: &[MapSpec] = &[
     spec::<u32, u32>("XDP_TARGETS", MapKind::Hash, XDP_TARGETS, 0),
     spec::<u32, Bucket>("ANSWERS", MapKind::PerCpuArray, 1, 0),
     spec::<u32, u64>("WITHDRAWALS", MapKind::Array, 1, MMAPABLE),
+    spec::<u32, u64>("SERVICE_MARKS", MapKind::Array, marks::SERVICE_WORDS, MMAPABLE),
+    spec::<u32, u64>("ANSWER_MARKS", MapKind::Array, marks::ANSWER_WORDS, 0),
     spec::<u32, u64>("STATS", MapKind::PerCpuArray, STATS_ENTRIES, 0),
 ];

@@ -17,6 +17,7 @@ use millrace_common::{
         AFFINITY, BACKENDS as BACKEND_IDS, FLOWS, FRAGMENTS, FRONTENDS, MMAPABLE, NEW_FLOWS, NO_PREALLOC,
         SERVICE_CIDRS, SERVICES as RECORDS, SLOTS, SOCKETS as CONNECTIONS, SOURCE_RANGES, XDP_TARGETS as TARGETS,
     },
+    marks,
     scratch::Scratch,
     service::{ServiceName, ServiceRecord, SourceRange},
     socket::{Connection, Datagrams},
@@ -79,6 +80,12 @@ pub(crate) static ANSWERS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1
 /// How many UDP frontends were deleted so far.
 #[map]
 pub(crate) static WITHDRAWALS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+/// Addresses that services have: whatever has no mark is none of them.
+#[map]
+pub(crate) static SERVICE_MARKS: Array<u64> = Array::with_max_entries(marks::SERVICE_WORDS, MMAPABLE);
+/// Answers that are translated at a pod's veth: whatever has no mark is none of them.
+#[map]
+pub(crate) static ANSWER_MARKS: Array<u64> = Array::with_max_entries(marks::ANSWER_WORDS, 0);
 #[map]
 pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STATS_ENTRIES, 0);
 

@@ -12,6 +12,7 @@ pub mod grace;
 pub mod host;
 mod inspect;
 mod load;
+mod marks;
 mod memory;
 mod mounts;
 pub mod netlink;

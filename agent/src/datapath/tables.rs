@@ -16,7 +16,8 @@ use millrace_common::{
 };
 
 use super::{
-    Pins, SetupError, TableError, Tables, error::map_error, grace::Grace, syscall::NOEXIST, words::SharedArray,
+    Pins, SetupError, TableError, Tables, error::map_error, grace::Grace, marks::ServiceMarks, syscall::NOEXIST,
+    words::SharedArray,
 };
 use crate::{
     diff::{Op, SlotValue, Word},
@@ -43,6 +44,7 @@ pub struct KernelTables {
     slots: Dual<SharedArray<Slot<Addr4>>, SharedArray<Slot<Addr6>>>,
     backends: SharedArray<u64>,
     withdrawals: SharedArray<u64>,
+    marks: ServiceMarks,
     grace: Grace,
 }
 
@@ -68,6 +70,7 @@ impl KernelTables {
             slots: Dual { v4: array(pins, "SLOTS_V4")?, v6: array(pins, "SLOTS_V6")? },
             backends: array(pins, "BACKENDS")?,
             withdrawals,
+            marks: ServiceMarks::open(pins)?,
             grace,
         })
     }
@@ -93,6 +96,7 @@ impl KernelTables {
     }
 
     fn insert(&mut self, address: IpAddr, port: u16, protocol: u8, value: FrontendValue) -> io::Result<()> {
+        self.marks.frontend(address)?;
         match address {
             IpAddr::V4(ip) => insert(&mut self.frontends.v4, key(addr4(ip), port, protocol), value),
             IpAddr::V6(ip) => insert(&mut self.frontends.v6, key(addr6(ip), port, protocol), value),
@@ -121,6 +125,7 @@ impl KernelTables {
     }
 
     fn insert_cidr(&mut self, cidr: IpNet) -> io::Result<()> {
+        self.marks.range(cidr)?;
         match cidr {
             IpNet::V4(net) => self.cidrs.v4.insert(&prefix(cidr, addr4(net.network())), 1, 0),
             IpNet::V6(net) => self.cidrs.v6.insert(&prefix(cidr, addr6(net.network())), 1, 0),

@@ -21,6 +21,7 @@ use super::{
     Decision,
     flow::{self, End},
     forward::Resumed,
+    glance,
     hook::{Client, Hook},
     network::Network,
 };
@@ -254,6 +255,7 @@ extern "C" fn probe<F: Network>(number: u32, search: *mut Search<F::Address>) ->
 #[inline(never)]
 fn write<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, eager: bool) -> Written {
     let answers = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::REPLY);
+    glance::expect::<F>(to, &answers);
     let flags = match place::<F>(&answers, packet, eager) {
         Place::Free => BPF_NOEXIST,
         Place::Ours => BPF_ANY,

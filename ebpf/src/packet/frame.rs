@@ -35,7 +35,7 @@ impl Frame for *mut __sk_buff {
     }
 }
 
-/// In XDP they lie in memory.
+/// In XDP they lie in memory; in tc, as many of them as the kernel had at hand when it made the packet linear.
 #[derive(Clone, Copy)]
 pub(super) struct Buffer {
     data: usize,
@@ -50,6 +50,14 @@ impl Buffer {
         // them for a packet's.
         // SAFETY: the context's own fields, which the kernel fills with addresses.
         let (data, end) = unsafe { (read_volatile(&raw const (*xdp).data), read_volatile(&raw const (*xdp).data_end)) };
+        Self { data: data as usize, end: end as usize }
+    }
+
+    /// As [`Buffer::of`], in tc.
+    #[inline(always)]
+    pub(super) fn at_hand(skb: *mut __sk_buff) -> Self {
+        // SAFETY: as in `of`.
+        let (data, end) = unsafe { (read_volatile(&raw const (*skb).data), read_volatile(&raw const (*skb).data_end)) };
         Self { data: data as usize, end: end as usize }
     }
 

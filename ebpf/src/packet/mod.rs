@@ -9,6 +9,7 @@ mod flow;
 mod forward;
 mod fragment;
 mod frame;
+mod glance;
 mod hook;
 mod icmp;
 mod network;
@@ -71,6 +72,8 @@ enum Decision {
 pub(crate) fn from_pod(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     match network_header(ctx) {
+        Some((ether::IPV4, ether::HEADER)) if glance::leaves_as_it_is::<V4>(skb) => NEXT,
+        Some((ether::IPV6, ether::HEADER)) if glance::leaves_as_it_is::<V6>(skb) => NEXT,
         Some((ether::IPV4, l3)) => begun::<V4, FromPod>(skb, l3),
         Some((ether::IPV6, l3)) => begun::<V6, FromPod>(skb, l3),
         _ => NEXT,
@@ -106,6 +109,8 @@ pub(crate) fn to_uplink(ctx: &TcContext) -> i32 {
 pub(crate) fn to_pod(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     match network_header(ctx) {
+        Some((ether::IPV4, ether::HEADER)) if glance::arrives_as_it_is::<V4>(skb) => NEXT,
+        Some((ether::IPV6, ether::HEADER)) if glance::arrives_as_it_is::<V6>(skb) => NEXT,
         Some((ether::IPV4, l3)) => incoming::<V4>(skb, l3),
         Some((ether::IPV6, l3)) => incoming::<V6>(skb, l3),
         _ => NEXT,

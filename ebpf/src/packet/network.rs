@@ -2,7 +2,7 @@
 
 use millrace_common::scratch::Packet;
 
-use super::{frame::Frame, parse::Shape};
+use super::{frame::Frame, glance::Plain, parse::Shape};
 use crate::family::Family;
 
 pub(super) trait Network: Family {
@@ -28,13 +28,16 @@ pub(super) trait Network: Family {
     const TOO_BIG: [u8; 2];
     /// Both addresses as they lie in the header, source first.
     type Addresses: Copy + AsRef<[u32]>;
-    /// A header without options, to be written.
+    /// A header without options.
     type Header;
 
     fn addresses(source: Self::Address, destination: Self::Address) -> Self::Addresses;
 
     /// As the kernel's route lookup has it: the rest is zero.
     fn words(address: Self::Address) -> [u32; 4];
+
+    /// What the header says, if neither options nor extensions nor a fragment's part follow it.
+    fn plain(header: Self::Header) -> Option<Plain<Self::Address>>;
 
     fn header(source: Self::Address, destination: Self::Address, protocol: u8, payload: u32) -> Self::Header;
 

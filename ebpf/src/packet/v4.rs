@@ -9,10 +9,14 @@ use millrace_common::{
 
 use super::{
     frame::Frame,
+    glance::Plain,
     network::{Network, load},
     parse::Shape,
 };
 use crate::family::V4;
+
+/// Version 4, five words of header.
+const PLAIN: u8 = 0x45;
 
 impl Network for V4 {
     const HEADER: u32 = 20;
@@ -42,6 +46,15 @@ impl Network for V4 {
     #[inline(always)]
     fn header(source: Addr4, destination: Addr4, protocol: u8, payload: u32) -> [u32; 5] {
         header::ipv4(source, destination, protocol, payload)
+    }
+
+    #[inline(always)]
+    fn plain(header: [u32; 5]) -> Option<Plain<Addr4>> {
+        let [first, ..] = header[0].to_ne_bytes();
+        let [_, _, flags, offset] = header[1].to_ne_bytes();
+        let [_, protocol, _, _] = header[2].to_ne_bytes();
+        let whole = Part::of_v4(u16::from_be_bytes([flags, offset])) == Part::Whole;
+        (first == PLAIN && whole).then_some(Plain { source: [header[3]], destination: [header[4]], protocol })
     }
 
     #[inline(always)]

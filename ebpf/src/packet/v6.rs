@@ -9,6 +9,7 @@ use millrace_common::{
 
 use super::{
     frame::Frame,
+    glance::Plain,
     network::{Network, load},
     parse::Shape,
 };
@@ -43,6 +44,14 @@ impl Network for V6 {
     #[inline(always)]
     fn header(source: Addr6, destination: Addr6, protocol: u8, payload: u32) -> [u32; 10] {
         header::ipv6(source, destination, protocol, payload)
+    }
+
+    #[inline(always)]
+    fn plain(header: [u32; 10]) -> Option<Plain<Addr6>> {
+        let [_, _, protocol, _] = header[1].to_ne_bytes();
+        let [_, _, s0, s1, s2, s3, d0, d1, d2, d3] = header;
+        let plain = Plain { source: [s0, s1, s2, s3], destination: [d0, d1, d2, d3], protocol };
+        (header[0].to_ne_bytes()[0] >> 4 == 6).then_some(plain)
     }
 
     #[inline(always)]

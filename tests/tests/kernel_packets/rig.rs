@@ -1,5 +1,7 @@
 //! The programs with maps of their own, filled as the agent fills them.
 
+mod load;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,28 +10,24 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader, Pod,
+    Ebpf, Pod,
     maps::{
-        Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues,
+        Array, HashMap, Map, MapData, PerCpuArray,
         lpm_trie::{Key, LpmTrie},
     },
     programs::{SchedClassifier, Xdp},
 };
-use millrace_agent::{datapath::object, lb::table};
+use millrace_agent::lb::table;
 use millrace_common::{
-    address::{Addr4, Addr6, Port, addr4, addr6, protocol},
-    affinity::{AffinityKey, AffinityValue},
-    answer::Bucket,
+    address::{Addr6, Port, addr4, addr6, protocol},
     backend::{BackendState, Slot},
-    flow::{Flow, Tuple},
-    fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendKind, FrontendValue},
     maglev,
+    marks::{self, Mark},
     service::{Attributes, ServiceRecord, SetWord, SourceRange},
     verdict::Verdict,
 };
 use millrace_tests::{
-    address::twin,
     packet::{Body, Flags, Packet},
     test_run::{self, Outcome},
 };
@@ -78,17 +76,6 @@ const USUAL_FLOWS: u32 = 1024;
 pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// First port of flows from outside.
 pub(crate) const SNAT_FIRST: u32 = 20_000;
-/// Of the maps whose size no test is about.
-const SIZES: [(&str, u32); 7] = [
-    ("CT_NEW_V4", 1024),
-    ("CT_NEW_V6", 1024),
-    ("SLOTS_V4", 1024),
-    ("SLOTS_V6", 1024),
-    ("BACKENDS", 1024),
-    ("SERVICES", 64),
-    ("NAMES", 64),
-];
-
 /// Loaded programs that a test has done with, their maps emptied: the verifier's work is most of what a test costs.
 static IDLE: Mutex<Vec<Ebpf>> = Mutex::new(Vec::new());
 
@@ -105,18 +92,18 @@ impl Rig {
     /// No services; the sizes of production, but for the connection tables.
     pub(crate) fn new() -> Self {
         let idle = IDLE.lock().unwrap().pop();
-        let ebpf = idle.unwrap_or_else(|| load(USUAL_FLOWS, 1000));
+        let ebpf = idle.unwrap_or_else(|| load::load(USUAL_FLOWS, 1000));
         Self { ebpf: Some(ebpf), usual: true, next_slot: 8, generation: 0 }
     }
 
     /// With room for `entries` in each of the tables of established flows.
     pub(crate) fn with_flows(entries: u32) -> Self {
-        Self { ebpf: Some(load(entries, 1000)), usual: false, next_slot: 8, generation: 0 }
+        Self { ebpf: Some(load::load(entries, 1000)), usual: false, next_slot: 8, generation: 0 }
     }
 
     /// With so many ports for flows from outside.
     pub(crate) fn with_ports(ports: u32) -> Self {
-        Self { ebpf: Some(load(USUAL_FLOWS, ports)), usual: false, next_slot: 8, generation: 0 }
+        Self { ebpf: Some(load::load(USUAL_FLOWS, ports)), usual: false, next_slot: 8, generation: 0 }
     }
 
     fn ebpf(&self) -> &Ebpf {
@@ -138,6 +125,7 @@ impl Rig {
         match frontend {
             SocketAddr::V4(f) => {
                 let address = addr4(*f.ip());
+                self.mark(marks::frontend(&address));
                 self.insert("FRONTENDS_V4", FrontendKey::new(address, port, protocol), value);
                 if kind.owns_address() {
                     self.insert("FRONTENDS_V4", FrontendKey::owned(address), FrontendValue::OWNED);
@@ -145,6 +133,7 @@ impl Rig {
             }
             SocketAddr::V6(f) => {
                 let address = addr6(*f.ip());
+                self.mark(marks::frontend(&address));
                 self.insert("FRONTENDS_V6", FrontendKey::new(address, port, protocol), value);
                 if kind.owns_address() {
                     self.insert("FRONTENDS_V6", FrontendKey::owned(address), FrontendValue::OWNED);
@@ -233,6 +222,10 @@ impl Rig {
 
     /// Services live in this range.
     pub(crate) fn service_range(&mut self, address: IpAddr, prefix: u32) {
+        self.mark(match address {
+            IpAddr::V4(ip) => marks::block(&addr4(ip)),
+            IpAddr::V6(ip) => marks::block(&addr6(ip)),
+        });
         match address {
             IpAddr::V4(ip) => self.insert_range("SERVICE_CIDRS_V4", Key::new(prefix, addr4(ip))),
             IpAddr::V6(ip) => self.insert_range("SERVICE_CIDRS_V6", Key::new(prefix, addr6(ip))),
@@ -251,6 +244,24 @@ impl Rig {
                 self.insert_range("SOURCE_RANGES_V6", key);
             }
         }
+    }
+
+    /// Addresses with this mark are looked at closely.
+    fn mark(&mut self, mark: Mark) {
+        let word: u64 = self.array("SERVICE_MARKS").get(&mark.word, 0).unwrap();
+        self.store("SERVICE_MARKS", mark.word, word | mark.bit);
+    }
+
+    /// Every mark that there is.
+    pub(crate) fn mark_everything(&mut self) {
+        for name in ["SERVICE_MARKS", "ANSWER_MARKS"] {
+            load::set_marks(self.ebpf.as_mut().unwrap(), name, u64::MAX);
+        }
+    }
+
+    /// Takes back what no agent takes back.
+    pub(crate) fn unmark_services(&mut self) {
+        load::set_marks(self.ebpf.as_mut().unwrap(), "SERVICE_MARKS", 0);
     }
 
     fn insert_range<A: Pod>(&mut self, map: &str, key: Key<A>) {
@@ -325,78 +336,13 @@ impl Rig {
     }
 }
 
-/// The programs, with room for `flows` entries in each of the tables of established flows, and `ports` for those from
-/// outside.
-fn load(flows: u32, ports: u32) -> Ebpf {
-    let (v4, v6) = (addr4(NODE)[0], addr6(twin(NODE)));
-    let mut loader = EbpfLoader::new();
-    loader
-        .override_global("NODE_ADDRESS_V4", &v4, true)
-        .override_global("NODE_ADDRESS_V6", &v6, true)
-        .override_global("SNAT_FIRST_PORT", &SNAT_FIRST, true)
-        .override_global("SNAT_PORTS", &ports, true);
-    for (name, size) in [("CT_V4", flows), ("CT_V6", flows)].into_iter().chain(SIZES) {
-        loader.map_max_entries(name, size);
-    }
-    let mut ebpf = loader.load(object()).unwrap_or_else(|e| panic!("the programs do not load (root?): {e}"));
-    for name in ["mr_from_pod", "mr_to_pod", "mr_from_uplink", "mr_to_uplink", "mr_sweep"] {
-        let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
-        program.load().unwrap_or_else(|e| panic!("{name}: {e:?}"));
-    }
-    let xdp: &mut Xdp = ebpf.program_mut("mr_xdp").unwrap().try_into().unwrap();
-    xdp.load().unwrap_or_else(|e| panic!("mr_xdp: {e:?}"));
-    ebpf
-}
-
-/// Empties the maps, so that the next test finds them as they were loaded. Slots may stay: nothing points to them.
-fn empty(ebpf: &mut Ebpf) {
-    fn hash<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) {
-        let mut map: HashMap<_, K, V> = ebpf.map_mut(name).unwrap().try_into().unwrap();
-        let keys: Vec<K> = map.keys().map(Result::unwrap).collect();
-        keys.iter().for_each(|key| map.remove(key).unwrap());
-    }
-    fn trie<K: Pod>(ebpf: &mut Ebpf, name: &str) {
-        let mut map: LpmTrie<_, K, u32> = ebpf.map_mut(name).unwrap().try_into().unwrap();
-        let keys: Vec<Key<K>> = map.keys().map(Result::unwrap).collect();
-        keys.iter().for_each(|key| map.remove(key).unwrap());
-    }
-    fn family<A>(ebpf: &mut Ebpf, suffix: &str)
-    where
-        A: Pod,
-        FrontendKey<A>: Pod,
-        Tuple<A>: Pod,
-        Flow<A>: Pod,
-        AffinityKey<A>: Pod,
-        FragmentKey<A>: Pod,
-        SourceRange<A>: Pod,
-    {
-        hash::<FrontendKey<A>, FrontendValue>(ebpf, &format!("FRONTENDS_{suffix}"));
-        hash::<Tuple<A>, Flow<A>>(ebpf, &format!("CT_{suffix}"));
-        hash::<Tuple<A>, Flow<A>>(ebpf, &format!("CT_NEW_{suffix}"));
-        hash::<AffinityKey<A>, AffinityValue>(ebpf, &format!("AFFINITY_{suffix}"));
-        hash::<FragmentKey<A>, FragmentPorts>(ebpf, &format!("FRAGMENTS_{suffix}"));
-        trie::<A>(ebpf, &format!("SERVICE_CIDRS_{suffix}"));
-        trie::<SourceRange<A>>(ebpf, &format!("SOURCE_RANGES_{suffix}"));
-    }
-    family::<Addr4>(ebpf, "V4");
-    family::<Addr6>(ebpf, "V6");
-    hash::<u32, u32>(ebpf, "XDP_TARGETS");
-    let mut records: Array<_, ServiceRecord> = ebpf.map_mut("SERVICES").unwrap().try_into().unwrap();
-    (0..records.len()).for_each(|i| records.set(i, ServiceRecord::default(), 0).unwrap());
-    let mut stats: PerCpuArray<_, u64> = ebpf.map_mut("STATS").unwrap().try_into().unwrap();
-    let cpus = stats.get(&0, 0).unwrap().len();
-    (0..stats.len()).for_each(|i| stats.set(i, PerCpuValues::try_from(vec![0; cpus]).unwrap(), 0).unwrap());
-    let mut answers: PerCpuArray<_, Bucket> = ebpf.map_mut("ANSWERS").unwrap().try_into().unwrap();
-    answers.set(0, PerCpuValues::try_from(vec![Bucket::default(); cpus]).unwrap(), 0).unwrap();
-}
-
 impl Drop for Rig {
     fn drop(&mut self) {
         if self.usual
             && !thread::panicking()
             && let Some(mut ebpf) = self.ebpf.take()
         {
-            empty(&mut ebpf);
+            load::empty(&mut ebpf);
             IDLE.lock().unwrap().push(ebpf);
         }
     }

@@ -106,3 +106,40 @@ fn every_backend_is_used() {
         assert!(hits.iter().all(|&n| n > 140), "{hits:?}");
     }
 }
+
+/// Marks are hints: where every one is set, by whatever share a bit or a byte, packets are what they were.
+#[test]
+fn marks_that_mean_nothing_change_nothing() {
+    for cast in casts() {
+        let mut rig = Rig::new();
+        rig.service(&cast, &[(1, cast.one)]);
+        rig.mark_everything();
+        for opening in openings(cast.client, cast.service) {
+            let sent = rig.pod_sends(&opening).seen().unwrap();
+            assert_translated(&opening, &sent, cast.client, cast.one);
+            let back = answer(&opening, cast.one, cast.client);
+            let received = rig.pod_is_sent(&back).seen().unwrap();
+            assert_translated(&back, &received, cast.service, cast.client);
+        }
+        for packet in openings(cast.client, cast.stranger).iter().chain(&openings(cast.stranger, cast.client)) {
+            for outcome in [rig.pod_sends(packet), rig.pod_is_sent(packet)] {
+                assert_eq!((outcome.action, &outcome.frame), (Action::Next, &packet.frame()), "{packet:?}");
+            }
+        }
+    }
+}
+
+/// An address is looked at only where the agent has marked it: what most packets cost is this glance.
+#[test]
+fn what_has_no_mark_passes_at_a_glance() {
+    for cast in casts() {
+        let mut rig = Rig::new();
+        rig.service(&cast, &[(1, cast.one)]);
+        rig.unmark_services();
+        for packet in openings(cast.client, cast.service) {
+            let outcome = rig.pod_sends(&packet);
+            assert_eq!((outcome.action, &outcome.frame), (Action::Next, &packet.frame()), "{packet:?}");
+        }
+        assert!(rig.counts().is_empty(), "{:?}", rig.counts());
+    }
+}
