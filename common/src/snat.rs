@@ -1,5 +1,7 @@
 //! Which port a flow from outside has on its way to the backend, where the source becomes the node's address.
 
+use crate::select;
+
 /// The first and the number of the ports, as the agent tells the programs: clear of the node ports (30000 and up) and
 /// of the ports that the host's own connections have (`net.ipv4.ip_local_port_range` begins at 32768).
 pub const FIRST_PORT: u16 = 1024;
@@ -9,12 +11,16 @@ pub const LAST_PORT: u16 = 29_999;
 /// million finds none.
 pub const PROBES: u32 = 32;
 
-/// The port to try in the `probe`th place: those after a random one, round the end of `count` ports from `first` on.
+/// The port to try in the `probe`th place, of `count` ports from `first` on: the first is a random one, and so is the
+/// distance from each to the next. Searches that meet at a port part again: neighbours would grow into runs of taken
+/// ports, which each search that comes upon them keeps in the kernel's LRU.
 #[inline(always)]
 #[must_use]
 pub const fn port(first: u32, count: u32, random: u32, probe: u32) -> u16 {
-    let start = crate::select::slot(random, count);
-    let offset = start + probe;
+    let start = select::slot(random, count);
+    // All probes together go round once at most, and so meet no port twice.
+    let distance = 1 + select::slot(select::mix(random, 0), count / PROBES);
+    let offset = start + probe * distance;
     (first + if offset < count { offset } else { offset - count }) as u16
 }
 
@@ -35,6 +41,26 @@ mod tests {
             assert_eq!(tried.len(), PROBES as usize);
             assert!(tried.iter().all(|port| (FIRST_PORT..=LAST_PORT).contains(port)), "{tried:?}");
         }
+    }
+
+    /// Where ports are few, each of them is tried.
+    #[test]
+    fn the_smallest_range_is_searched_as_a_whole() {
+        for random in (0..=u32::MAX).step_by(1 << 22) {
+            let tried: BTreeSet<u16> = (0..PROBES).map(|probe| port(1024, PROBES, random, probe)).collect();
+            assert_eq!(tried, (1024..1024 + PROBES as u16).collect());
+        }
+    }
+
+    /// A run of taken ports, longer than a search, is in nobody's way.
+    #[test]
+    fn a_run_of_taken_ports_is_left_behind() {
+        let (first, count) = (u32::from(FIRST_PORT), u32::from(LAST_PORT - FIRST_PORT) + 1);
+        let taken = |port: u16| (10_000..10_300).contains(&port);
+        let searches = (0..=u32::MAX).step_by(1 << 12);
+        let lost = searches.filter(|random| (0..PROBES).all(|probe| taken(port(first, count, *random, probe)))).count();
+        // Of a million. By steps of one it would be 9,000.
+        assert!(lost < 200, "{lost}");
     }
 
     /// The first choice is spread over the whole range.
