@@ -6,7 +6,9 @@
 //! topology, probe        a node with a client and a server, and what runs in their pods
 //! contestants            millrace, the rivals and the direct path, each on a topology of its own
 //! services               who is measured when
-//! scale                  a large cluster's events, simulated, in the agent's pipeline
+//! agent                  the agent's pipeline in this process
+//! scale                  a large cluster's events, simulated, in that pipeline
+//! packets                nanoseconds of one packet in a program
 //! report, machine, stats what was found: JSON, Markdown, plots
 //! ```
 
@@ -19,6 +21,8 @@ pub mod topology;
 pub mod contestants;
 pub mod services;
 
+pub mod agent;
+pub mod packets;
 pub mod scale;
 
 pub mod machine;

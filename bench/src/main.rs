@@ -8,6 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::Parser;
 use millrace_bench::{
+    packets,
     probe::{
         self,
         client::{self, Operation, Target, orders},
@@ -25,6 +26,8 @@ enum Verb {
     Services(services::Options),
     /// What the life of a large cluster costs a node: a simulated one's events in the agent's pipeline.
     Scale(scale::Options),
+    /// What one packet costs in the programs on an uplink, by the number of services: nanoseconds.
+    Packets(packets::Options),
     /// Show a run again: writes the page and the plots from its figures.
     Report {
         /// `services.json` of a run.
@@ -101,6 +104,12 @@ fn main() -> Result<()> {
         Verb::Scale(options) => {
             interrupt::listen()?;
             println!("{}", scale::table(&scale::run(&options)?));
+        }
+        Verb::Packets(options) => {
+            interrupt::listen()?;
+            let figures = packets::run(&options)?;
+            packets::write(&figures, &options)?;
+            println!("{}", packets::table(&figures));
         }
         Verb::Report { figures, out } => report::write(&report::read(&figures)?, &out)?,
         Verb::Serve { port, addresses, cpu, preferred } => {

@@ -3,17 +3,20 @@
 //!
 //! ```text
 //! packet, test_run       one packet through one program
+//! repeat                 one program, again and again, as fast as the kernel runs it
 //! netns, place, bpffs    what a node is made of
 //! pod, node, network     nodes that reach each other
 //! cable                  a veth that behaves like a wire
 //! agent, manifests       the product on a node, and what it is told
 //! interrupt              how the demo and the benchmarks end early, in order
 //! probe, client, wire    who talks in them, and what is seen on the wire
-//! xdp_pass               somebody else's XDP program
+//! bpf, xdp_pass          programs of the harness's own; somebody else's XDP program
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "a harness that is used wrongly should say where, at once")]
 
+mod bpf;
 pub mod packet;
+pub mod repeat;
 pub mod test_run;
 
 pub mod bpffs;

@@ -37,10 +37,12 @@ const fn colour(kind: Kind) -> RGBColor {
     }
 }
 
-/// One contestant's line: its value at each number of services.
-struct Line {
-    kind: Kind,
-    points: Vec<(f64, f64)>,
+/// What a line stands for, how it looks, and its value at each number of services.
+pub(crate) struct Line {
+    pub name: String,
+    pub colour: RGBColor,
+    pub width: u32,
+    pub points: Vec<(f64, f64)>,
 }
 
 fn lines(report: &Report, value: impl Fn(&Figures) -> Option<f64>) -> Vec<Line> {
@@ -48,14 +50,27 @@ fn lines(report: &Report, value: impl Fn(&Figures) -> Option<f64>) -> Vec<Line> 
         let sizes = report.sizes.iter();
         sizes.filter_map(|size| Some((f64::from(size.services), value(size.of(kind)?)?))).collect()
     };
-    let lines = Kind::ALL.into_iter().map(|kind| Line { kind, points: points(kind) });
-    lines.filter(|line| !line.points.is_empty()).collect()
+    let line = |kind: Kind| Line {
+        name: kind.name().to_owned(),
+        colour: colour(kind),
+        // What is promised about comes out among its rivals.
+        width: if kind.is_millrace() { 3 } else { 2 },
+        points: points(kind),
+    };
+    Kind::ALL.into_iter().map(line).filter(|line| !line.points.is_empty()).collect()
 }
 
 fn plot(report: &Report, title: &str, value: impl Fn(&Figures) -> Option<f64>) -> Result<String> {
-    let lines = lines(report, value);
+    drawn(title, &lines(report, value))
+}
+
+/// A plot by number of services.
+///
+/// # Errors
+/// What the plotting library says.
+pub(crate) fn drawn(title: &str, lines: &[Line]) -> Result<String> {
     let mut text = String::new();
-    draw(&mut text, title, &lines).map_err(|error| anyhow!("cannot draw \"{title}\": {error}"))?;
+    draw(&mut text, title, lines).map_err(|error| anyhow!("cannot draw \"{title}\": {error}"))?;
     Ok(text)
 }
 
@@ -87,12 +102,11 @@ fn draw(text: &mut String, title: &str, lines: &[Line]) -> Result<(), Box<dyn st
         .y_label_formatter(&label)
         .draw()?;
     for line in lines {
-        let colour = colour(line.kind);
-        // What is promised about comes out among its rivals.
-        let style = colour.stroke_width(if line.kind.is_millrace() { 3 } else { 2 });
+        let colour = line.colour;
+        let style = colour.stroke_width(line.width);
         chart
             .draw_series(LineSeries::new(line.points.iter().copied(), style))?
-            .label(line.kind.name())
+            .label(line.name.as_str())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
         chart.draw_series(line.points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
     }

@@ -1,24 +1,19 @@
-//! Events into the pipeline that the agent runs, with the kernel's maps behind it: parsed, decided on and written on one
-//! thread, while another makes up what happens next.
+//! Events into the agent's pipeline, at their time or as fast as it takes them, while another thread makes up what happens
+//! next.
 
 use std::{
     fs,
-    sync::mpsc::{self, Receiver, Sender},
+    sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::{core::v1, discovery};
+use anyhow::{Context, Result};
 use millrace_agent::{
-    app::Pipeline,
-    datapath::{self, Constants, KernelTables, Limits, Loaded, Pins, PinsLock},
-    diff::{Planner, Ticket},
+    datapath::{Constants, Limits},
     lb::NodeInfo,
-    model::{EndpointSlice, Service},
-    watch::Change,
 };
-use millrace_tests::{bpffs::Bpffs, interrupt};
+use millrace_tests::interrupt;
 use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeValLike,
@@ -28,6 +23,7 @@ use super::{
     cluster::{Cluster, NODE, ZONES},
     events::{Event, Stream},
 };
+use crate::agent::Agent;
 
 /// Changes taken in before a round, at most: as the agent does.
 const BATCH: usize = 4096;
@@ -36,16 +32,8 @@ const AHEAD: usize = 1024;
 /// Room for the blocks of the large services while they are replaced.
 const BACKENDS: u32 = 1 << 19;
 
-/// A node's pipeline. Nothing is attached: no packet passes here.
-pub(super) struct Replay {
-    pipeline: Pipeline<KernelTables>,
-    graces: (Sender<Ticket>, Receiver<Ticket>),
-    grace_under_way: bool,
-    _loaded: Loaded,
-    _lock: PinsLock,
-    /// Last: its maps are held by all of the above.
-    _bpffs: Bpffs,
-}
+/// A node's agent.
+pub(super) struct Replay(Agent);
 
 /// What it took to have a cluster in the maps, from nothing.
 #[derive(Debug, Default, serde::Serialize)]
@@ -72,22 +60,9 @@ pub struct Stretch {
 impl Replay {
     /// The cluster as it is at first, in the maps.
     pub(super) fn start(cluster: &Cluster) -> Result<(Self, Start)> {
-        let bpffs = Bpffs::mount("scale")?;
-        let pins = Pins::at(&bpffs.path);
-        let lock = pins.open()?;
         let limits = Limits { backends: BACKENDS, slots: BACKENDS, ..Limits::default() };
-        let loaded = datapath::load(&pins, &limits, &Constants::default())?;
-        let tables = KernelTables::open(&pins, datapath::grace::start()?)?;
-        let planner = Planner::restore(&datapath::snapshot(&pins)?, limits.sizes());
         let node = NodeInfo { name: NODE.into(), zone: Some(ZONES[0].into()), ..NodeInfo::default() };
-        let mut replay = Self {
-            pipeline: Pipeline::new(node, [], planner, tables),
-            graces: mpsc::channel(),
-            grace_under_way: false,
-            _loaded: loaded,
-            _lock: lock,
-            _bpffs: bpffs,
-        };
+        let mut replay = Self(Agent::start("scale", node, &limits, &Constants::default())?);
         let start = replay.fill(cluster)?;
         Ok((replay, start))
     }
@@ -97,18 +72,17 @@ impl Replay {
         for service in 0..cluster.size.services {
             let object = cluster.service(service).to_string();
             let begun = Instant::now();
-            self.take_service(object.as_bytes())?;
+            self.0.take_service(object.as_bytes())?;
             parsing += begun.elapsed();
         }
         for slice in cluster.slices() {
             let object = cluster.slice(slice).to_string();
             let begun = Instant::now();
-            self.take(object.as_bytes())?;
+            self.0.take_slice(object.as_bytes())?;
             parsing += begun.elapsed();
         }
         let begun = Instant::now();
-        self.pipeline.take(Change::Synced);
-        self.round()?;
+        self.0.synced()?;
         Ok(Start { parsing_seconds: parsing.as_secs_f64(), programming_seconds: begun.elapsed().as_secs_f64() })
     }
 
@@ -148,8 +122,8 @@ impl Replay {
         for _ in 0..events {
             let event = stream.rolling();
             let (begun, used) = (Instant::now(), cpu_time()?);
-            self.take(&event)?;
-            self.round()?;
+            self.0.take_slice(&event)?;
+            self.0.round()?;
             taken.push(begun.elapsed());
             cpu += cpu_time()?.saturating_sub(used);
         }
@@ -163,57 +137,22 @@ impl Replay {
             interrupt::check()?;
             thread::sleep((start + at).saturating_duration_since(Instant::now()));
             let mut batch = vec![at];
-            self.take(&event)?;
+            self.0.take_slice(&event)?;
             loop {
                 next = due.recv().ok();
                 match &next {
                     Some((at, event)) if start + *at <= Instant::now() && batch.len() < BATCH => {
-                        self.take(event)?;
+                        self.0.take_slice(event)?;
                         batch.push(*at);
                     }
                     _ => break,
                 }
             }
-            self.round()?;
+            self.0.round()?;
             let now = start.elapsed();
             taken.extend(batch.into_iter().map(|at| now.saturating_sub(at)));
         }
         Ok(stretch(&mut taken, start.elapsed(), cpu_time()?.saturating_sub(used)))
-    }
-
-    fn take_service(&mut self, json: &[u8]) -> Result<()> {
-        let object: v1::Service = serde_json::from_slice(json)?;
-        let parsed = Service::from_resource(&object, None)?.context("the Service is none for a proxy")?;
-        self.pipeline.take(Change::Service(parsed.value.key.clone(), Some(Box::new(parsed.value))));
-        Ok(())
-    }
-
-    fn take(&mut self, json: &[u8]) -> Result<()> {
-        let object: discovery::v1::EndpointSlice = serde_json::from_slice(json)?;
-        let parsed = EndpointSlice::from_resource(&object, None)?.context("the slice is none for a proxy")?;
-        self.pipeline.take(Change::EndpointSlice(parsed.value.key.clone(), Some(Box::new(parsed.value))));
-        Ok(())
-    }
-
-    fn round(&mut self) -> Result<()> {
-        while let Ok(ticket) = self.graces.1.try_recv() {
-            self.grace_under_way = false;
-            self.pipeline.graced(ticket);
-        }
-        let round = self.pipeline.round();
-        ensure!(round.failures == 0, "the kernel refused {} operations", round.failures);
-        ensure!(self.pipeline.waiting() == 0, "{} service ports have no room", self.pipeline.waiting());
-        if !self.grace_under_way
-            && let Some(ticket) = self.pipeline.pending_grace()
-        {
-            self.grace_under_way = true;
-            let over = self.graces.0.clone();
-            self.pipeline.tables().grace().request(move || {
-                // Nobody listens any more when the bench ends.
-                let _ = over.send(ticket);
-            });
-        }
-        Ok(())
     }
 }
 

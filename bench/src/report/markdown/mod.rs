@@ -10,6 +10,7 @@ use super::Report;
 
 pub use table::thousands;
 pub use tables::tables;
+pub use words::held_against;
 
 /// The whole page.
 #[must_use]

@@ -2,7 +2,10 @@
 
 use crate::{
     contestants::Kind,
-    report::{Report, bars::bars},
+    report::{
+        Report,
+        bars::{Bar, bars},
+    },
     rivals::MINIMUM_SYNC_PERIOD,
 };
 
@@ -31,10 +34,12 @@ pub(super) fn opening(report: &Report) -> String {
     )
 }
 
-pub(super) fn promises(report: &Report) -> String {
+/// Promises and what was found, as a section.
+#[must_use]
+pub fn held_against(bars: &[Bar]) -> String {
     let mut text =
         String::from("## What is promised, and what this run says\n\n| promise | found | |\n|---|---|---|\n");
-    for bar in bars(report) {
+    for bar in bars {
         let met = match bar.met {
             Some(true) => "met",
             Some(false) => "**not met**",
@@ -42,7 +47,12 @@ pub(super) fn promises(report: &Report) -> String {
         };
         text.push_str(&format!("| {} | {} | {met} |\n", bar.promise, bar.found));
     }
-    text + "\nA node pays for what is attached to its pods' devices with every packet, whether it is a service's or not: \
+    text
+}
+
+pub(super) fn promises(report: &Report) -> String {
+    held_against(&bars(report))
+        + "\nA node pays for what is attached to its pods' devices with every packet, whether it is a service's or not: \
             the lines *endpoint* below show how much. millrace's programs there serve UDP and all that the socket hooks do \
             not; the rivals' share is netfilter's hooks and connection tracking.\n"
 }

@@ -1,0 +1,199 @@
+//! The figures as tables, as a page and as plots. Pure.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use comfy_table::{Table, presets::ASCII_MARKDOWN};
+use plotters::style::RGBColor;
+
+use super::{Case, Choice, Figures, Place, Row, Step};
+use crate::{
+    report::{
+        bars::Bar,
+        markdown::{held_against, thousands},
+        plots::{Line, drawn},
+    },
+    stats::Spread,
+};
+
+const METHOD: &str = "\
+The programs are run by the kernel (BPF_PROG_TEST_RUN) on one processor, on packets of TCP without payload. Since a program \
+rewrites its packet, a small program comes before it, which writes the next frame of a list over the packet and jumps; what \
+it and the kernel's loop cost, measured in turn with a jump to an empty program, is taken off. After every series the \
+counters must say that each packet came to the end that the line names, and no other, and the last packet is read: \
+addresses, ports, checksums.
+
+The maps are filled by the agent's own pipeline: services of type LoadBalancer, dual stack, each with three endpoints. The \
+hot service is called by its node port and has one connection; of the others, called by their VIPs, each has one, and they \
+come in random order. All sizes are in the kernel at once and take turns, so that a ratio is one of the same moment. A new \
+flow finds its table full, as in a flood: it evicts another. What is sent on is not carried: no driver and no queue is in \
+any figure, nor is the kernel's own part in a redirection.";
+
+impl Case {
+    /// With program and family.
+    #[must_use]
+    pub fn title(self) -> String {
+        let program = if self.xdp { "XDP" } else { "tc" };
+        format!("{program}, {}: {}", if self.v6 { "IPv6" } else { "IPv4" }, self.name())
+    }
+}
+
+/// For people: nanoseconds by the number of services.
+#[must_use]
+pub fn table(figures: &Figures) -> String {
+    let cell = |row: &Row| brief(row.nanoseconds);
+    by_size(figures, &[Choice::Hot, Choice::Random], cell)
+}
+
+/// The whole page.
+#[must_use]
+pub fn page(figures: &Figures) -> String {
+    let machine = &figures.machine;
+    let mut text = String::new();
+    // Writing into a String does not fail.
+    let _ = write!(
+        text,
+        "# A packet\n\nOne run of `cargo xtask bench packets`, {}: nanoseconds that a packet of a client outside, or its \
+         answer, spends in millrace's programs on an uplink. **Ratios count**: nanoseconds are this machine's. Figures \
+         stand as median (smallest-largest) of {} rounds of {} packets, over {} copies of each program: where the kernel \
+         puts the code is worth a tenth of its time.\n\n\
+         Machine: {} ({} processors{}), kernel {}. Load average {:.1} at the beginning and {:.1} at the end.\n\n\
+         {METHOD}\n\n{}\n",
+        machine.time,
+        figures.rounds,
+        thousands(figures.packets),
+        figures.loads,
+        machine.cpu,
+        machine.cpus,
+        if machine.virtual_machine { ", virtual" } else { "" },
+        machine.kernel,
+        machine.load[0],
+        machine.load[1],
+        held_against(&bars(figures)),
+    );
+    for (name, _) in FAMILIES {
+        let _ = writeln!(text, "![Nanoseconds of a packet, by number of services](benchmarks/{name})\n");
+    }
+    let sections = [
+        ("Nanoseconds", table(figures)),
+        ("Millions of packets a second and processor, in the program alone", {
+            by_size(figures, &[Choice::Hot, Choice::Random], |row| format!("{:.1}", 1e3 / row.nanoseconds.median))
+        }),
+        ("A hot service: as a ratio to the smallest number of services", {
+            by_size(figures, &[Choice::Hot], |row| {
+                format!("{:.3} ({:.3}-{:.3})", row.ratio.median, row.ratio.min, row.ratio.max)
+            })
+        }),
+        ("Services at random: nanoseconds more than a hot one", {
+            by_size(figures, &[Choice::Random], |row| brief(row.more))
+        }),
+    ];
+    for (heading, table) in sections {
+        let _ = writeln!(text, "## {heading}\n\n{table}\n");
+    }
+    let _ = writeln!(
+        text,
+        "## Reproduce\n\n```console\n# cargo xtask bench {}\n```\n\nAs root. [Every figure as JSON](benchmarks/packets.json).",
+        figures.arguments.join(" ")
+    );
+    text
+}
+
+fn brief(spread: Spread) -> String {
+    format!("{:.0} ({:.0}-{:.0})", spread.median, spread.min, spread.max)
+}
+
+/// A line for each case and choice, a column for each size.
+fn by_size(figures: &Figures, choices: &[Choice], cell: impl Fn(&Row) -> String) -> String {
+    let mut table = Table::new();
+    let sizes = figures.sizes.iter().map(|size| thousands(*size));
+    table.load_style(ASCII_MARKDOWN).set_header(["packet", "services"].map(str::to_owned).into_iter().chain(sizes));
+    let mut cases: Vec<Case> = figures.rows.iter().map(|row| row.case).collect();
+    cases.dedup();
+    for case in cases {
+        for choice in choices {
+            let rows = figures.rows.iter().filter(|row| row.case == case && row.choice == *choice);
+            let name = if *choice == Choice::Hot { "hot" } else { "random" };
+            table.add_row([case.title(), name.to_owned()].into_iter().chain(rows.map(&cell)));
+        }
+    }
+    table.to_string()
+}
+
+/// What is promised, held against the run.
+#[must_use]
+fn bars(figures: &Figures) -> Vec<Bar> {
+    let worst = |choice: Choice, of: fn(&Row) -> f64| {
+        let rows = figures.rows.iter().filter(move |row| row.choice == choice);
+        rows.max_by(|a, b| of(a).total_cmp(&of(b))).map(|row| (of(row), row))
+    };
+    let at = |row: &Row| format!("{}, {} services", row.case.title(), thousands(row.services));
+    let deviation = worst(Choice::Hot, |row| (row.ratio.median - 1.0).abs());
+    let more = worst(Choice::Random, |row| row.more.median);
+    let established = figures.rows.iter().filter(|row| {
+        row.case.xdp
+            && row.case.step == Step::Established
+            && row.case.backends == Place::Elsewhere
+            && row.choice == Choice::Hot
+    });
+    let slowest = established.max_by(|a, b| a.nanoseconds.median.total_cmp(&b.nanoseconds.median));
+    let open = || "**not measured in this run**".to_owned();
+    vec![
+        Bar {
+            promise: "a packet of one hot service costs the same among any number of services, within 5 %".to_owned(),
+            found: deviation.map_or_else(open, |(by, row)| format!("at most {:.1} % ({})", by * 100.0, at(row))),
+            met: deviation.map(|(by, _)| by <= 0.05),
+        },
+        Bar {
+            promise: "packets of services at random cost at most 60 ns more".to_owned(),
+            found: more.map_or_else(open, |(more, row)| format!("at most {more:.0} ns ({})", at(row))),
+            met: more.map(|(more, _)| more <= 60.0),
+        },
+        Bar {
+            promise: "a packet of an established flow takes XDP at most 110 ns".to_owned(),
+            found: slowest.map_or_else(open, |row| format!("at most {} ns ({})", brief(row.nanoseconds), at(row))),
+            met: slowest.map(|row| row.nanoseconds.median <= 110.0),
+        },
+    ]
+}
+
+/// File and IPv6.
+const FAMILIES: [(&str, bool); 2] = [("packets-v4.svg", false), ("packets-v6.svg", true)];
+
+/// File name and content of each.
+///
+/// # Errors
+/// What the plotting library says.
+pub(super) fn plots(figures: &Figures) -> Result<Vec<(&'static str, String)>> {
+    let mut plots = Vec::new();
+    for (name, v6) in FAMILIES {
+        let lines = lines(figures, v6);
+        // Of a run that measured nothing of it there is no plot.
+        if !lines.is_empty() {
+            let title = format!("nanoseconds of a packet, {}, backend elsewhere", if v6 { "IPv6" } else { "IPv4" });
+            plots.push((name, drawn(&title, &lines)?));
+        }
+    }
+    Ok(plots)
+}
+
+fn lines(figures: &Figures, v6: bool) -> Vec<Line> {
+    let looks = [
+        (true, Step::Established, "XDP, established", RGBColor(0x1a, 0x9a, 0x8a)),
+        (true, Step::New, "XDP, new flow", RGBColor(0x5a, 0xb0, 0x3c)),
+        (false, Step::Established, "tc, established", RGBColor(0xd9, 0x5f, 0x43)),
+        (false, Step::New, "tc, new flow", RGBColor(0xd6, 0x8a, 0x1f)),
+    ];
+    let mut lines = Vec::new();
+    for (xdp, step, name, colour) in looks {
+        for (choice, width, which) in [(Choice::Hot, 3, ""), (Choice::Random, 1, ", random services")] {
+            let case = Case { xdp, v6, backends: Place::Elsewhere, step };
+            let rows = figures.rows.iter().filter(|row| row.case == case && row.choice == choice);
+            let points: Vec<_> = rows.map(|row| (f64::from(row.services), row.nanoseconds.median)).collect();
+            if !points.is_empty() {
+                lines.push(Line { name: format!("{name}{which}"), colour, width, points });
+            }
+        }
+    }
+    lines
+}
