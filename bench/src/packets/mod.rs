@@ -4,6 +4,7 @@
 //! milliseconds.
 
 mod case;
+mod fill;
 mod flows;
 mod page;
 mod services;
@@ -95,9 +96,13 @@ pub fn run(options: &Options) -> Result<Figures> {
     let stage = Stage::create()?;
     let rows = stage.inside(|| {
         let mut sizes = Vec::new();
+        // The hot service has a flow, and every service has.
+        let flows = 1 + options.sizes.iter().max().copied().unwrap_or_default();
         for &services in &options.sizes {
             eprintln!("bench: {services} services");
-            sizes.push(Programs::load(services, options.loads)?);
+            let programs = Programs::load(services, flows, options.loads)?;
+            fill::with_strangers(&programs, 2 * (flows - 1 - services))?;
+            sizes.push(programs);
         }
         measure(&stage, &sizes, options)
     })??;
@@ -197,9 +202,12 @@ fn rows_of(
     let mut series = Vec::new();
     for subject in &subjects {
         let programs = subject.programs.descriptors(case.hook(), case.program())?;
-        let full = |program| Repeated::new(program, &subject.kernel, case.hook());
-        let full: Vec<Repeated<'_>> = programs.into_iter().map(full).collect::<Result<_>>()?;
-        series.push((Repeated::idle(&subject.kernel, case.hook())?, full));
+        // What restores packets is a copy of its own, too, with and without a program behind it.
+        let pair = |program| {
+            let full = Repeated::new(program, &subject.kernel, case.hook())?;
+            Ok((Repeated::idle(&subject.kernel, case.hook())?, full))
+        };
+        series.push(programs.into_iter().map(pair).collect::<Result<Vec<_>>>()?);
     }
     // Nanoseconds, by subject and round.
     let mut net = vec![Vec::new(); subjects.len()];
@@ -208,8 +216,8 @@ fn rows_of(
         // The first of each load fill caches and tables.
         let warm = round >= options.loads;
         interrupt::check()?;
-        for ((subject, (idle, full)), net) in subjects.iter().zip(&series).zip(&mut net) {
-            let full = &full[round % options.loads];
+        for ((subject, series), net) in subjects.iter().zip(&series).zip(&mut net) {
+            let (idle, full) = &series[round % options.loads];
             let packets = if warm { options.packets } else { options.packets.max(subject.kernel.count()) };
             let harness = idle.run(device, packets)?;
             let before = subject.programs.verdicts()?;

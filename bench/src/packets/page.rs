@@ -25,7 +25,8 @@ addresses, ports, checksums.
 
 The maps are filled by the agent's own pipeline: services of type LoadBalancer, dual stack, each with three endpoints. The \
 hot service is called by its node port and has one connection; of the others, called by their VIPs, each has one, and they \
-come in random order. All sizes are in the kernel at once and take turns, so that a ratio is one of the same moment. A new \
+come in random order. The tables of flows are alike at every size: as large, and as full, with strangers' flows where \
+services are few. All sizes are in the kernel at once and take turns, so that a ratio is one of the same moment. A new \
 flow finds its table full, as in a flood: it evicts another. What is sent on is not carried: no driver and no queue is in \
 any figure, nor is the kernel's own part in a redirection.";
 

@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use aya::programs::{SchedClassifier, Xdp};
+use aya::{
+    maps::{Map, MapData},
+    programs::{SchedClassifier, Xdp},
+};
 use millrace_agent::{
     datapath::{Constants, Limits, Loaded, load, verdicts},
     lb::NodeInfo,
@@ -111,15 +114,14 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// The programs are loaded `times` times, over the same maps.
-    pub(super) fn load(services: u32, times: usize) -> Result<Self> {
+    /// The programs are loaded `times` times, over the same maps. Their tables hold two entries for each of `flows`.
+    pub(super) fn load(services: u32, flows: u32, times: usize) -> Result<Self> {
         let limits = Limits {
             services: maps::SERVICES.max(services * 5),
             frontends: maps::FRONTENDS.max(services * 5),
             backends: maps::BACKENDS.max(services * 8),
             slots: maps::SLOTS.max(services * 4),
-            // Every service has an established flow.
-            flows: maps::FLOWS.max(services * 2 + 64),
+            flows: maps::FLOWS.max(flows * 2),
             ..Limits::default()
         };
         let constants = Constants {
@@ -154,6 +156,11 @@ impl Programs {
     pub(super) fn tc(&self, name: &str) -> Result<&SchedClassifier> {
         let program = self.agent.loaded.ebpf.program(name).with_context(|| format!("there is no {name}"))?;
         Ok(program.try_into()?)
+    }
+
+    /// A map of theirs.
+    pub(super) fn map(&self, name: &str) -> Result<Map> {
+        Ok(Map::from_map_data(MapData::from_pin(self.agent.pins.map(name))?)?)
     }
 
     /// A program of either kind, as often as it was loaded.

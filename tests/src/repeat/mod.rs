@@ -47,12 +47,13 @@ impl Hook {
     }
 }
 
-/// Frames of one length, in the order in which they come, again and again: whoever runs on them goes on where the one
-/// before has ended.
+/// Frames of one length, in the order in which they come, again and again: programs go on where the one before has ended.
 pub struct Frames {
     map: OwnedFd,
     /// The number of the next one.
     state: OwnedFd,
+    /// As `state`, for the program that does nothing: it would take every other frame away from those that are measured.
+    idle_state: OwnedFd,
     count: u32,
     first: Vec<u8>,
 }
@@ -72,8 +73,8 @@ impl Frames {
             value.resize(size, 0);
             bpf::update(map.as_fd(), at, &value).context("cannot write a frame into its map")?;
         }
-        let state = bpf::map(ARRAY, 8, 1).context("cannot create a map")?;
-        Ok(Self { map, state, count, first })
+        let place = || bpf::map(ARRAY, 8, 1).context("cannot create a map");
+        Ok(Self { map, state: place()?, idle_state: place()?, count, first })
     }
 
     #[must_use]
@@ -108,13 +109,7 @@ impl<'a> Repeated<'a> {
     /// # Errors
     /// What the kernel says, its verifier included.
     pub fn new(program: BorrowedFd<'_>, frames: &'a Frames, hook: Hook) -> Result<Self> {
-        let table = bpf::map(PROG_ARRAY, 4, 1).context("cannot create a table of programs")?;
-        bpf::update(table.as_fd(), 0, &bpf::number(program).to_ne_bytes())
-            .context("the program cannot be jumped to")?;
-        let maps = code::Maps { frames: frames.map.as_fd(), state: frames.state.as_fd(), table: table.as_fd() };
-        let program = bpf::load(hook.kind(), &code::restoring(hook, &maps, frames.count, frames.first.len()))
-            .context("cannot load the program that restores packets")?;
-        Ok(Self { program, frames, hook, _table: table })
+        Self::behind(&frames.state, program, frames, hook)
     }
 
     /// The same with a program that does nothing: what is to be taken off.
@@ -123,7 +118,17 @@ impl<'a> Repeated<'a> {
     /// As above.
     pub fn idle(frames: &'a Frames, hook: Hook) -> Result<Self> {
         let idle = bpf::load(hook.kind(), &code::idle()).context("cannot load an empty program")?;
-        Self::new(idle.as_fd(), frames, hook)
+        Self::behind(&frames.idle_state, idle.as_fd(), frames, hook)
+    }
+
+    fn behind(state: &OwnedFd, program: BorrowedFd<'_>, frames: &'a Frames, hook: Hook) -> Result<Self> {
+        let table = bpf::map(PROG_ARRAY, 4, 1).context("cannot create a table of programs")?;
+        bpf::update(table.as_fd(), 0, &bpf::number(program).to_ne_bytes())
+            .context("the program cannot be jumped to")?;
+        let maps = code::Maps { frames: frames.map.as_fd(), state: state.as_fd(), table: table.as_fd() };
+        let program = bpf::load(hook.kind(), &code::restoring(hook, &maps, frames.count, frames.first.len()))
+            .context("cannot load the program that restores packets")?;
+        Ok(Self { program, frames, hook, _table: table })
     }
 
     /// Runs it `times` times, each as if the packet came by the device `ifindex` of the caller's network namespace.
