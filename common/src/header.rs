@@ -235,6 +235,9 @@ pub mod icmp {
     /// "Fragmentation needed" (RFC 1191, 4) and "packet too big".
     pub const TOO_BIG_V4: [u8; 2] = [3, 4];
     pub const TOO_BIG_V6: [u8; 2] = [2, 0];
+    /// "Time exceeded in transit": no hops left.
+    pub const TIME_EXCEEDED_V4: [u8; 2] = [11, 0];
+    pub const TIME_EXCEEDED_V6: [u8; 2] = [3, 0];
 
     /// Destination unreachable (fragmentation needed too), time exceeded, parameter problem: they quote a packet.
     #[inline(always)]
@@ -256,9 +259,75 @@ pub const ICMP_V4: u8 = protocol::ICMP;
 /// See [`ICMP_V4`].
 pub const ICMP_V6: u8 = protocol::ICMPV6;
 
+/// The hops that are left, in the header of a packet that is sent on: a word of it each, in memory order.
+pub mod hops {
+    use crate::checksum::Sum;
+
+    /// Offset of the word in an IPv4 header: hops, protocol, checksum.
+    pub const WORD_V4: u32 = 8;
+    /// In an IPv6 header: length, next header, hops.
+    pub const WORD_V6: u32 = 4;
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn left_v4(word: u32) -> u8 {
+        word.to_ne_bytes()[0]
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn left_v6(word: u32) -> u8 {
+        word.to_ne_bytes()[3]
+    }
+
+    /// With one hop less, and the checksum of a header where `change` was made elsewhere. There must be a hop left.
+    #[inline(always)]
+    #[must_use]
+    pub const fn forwarded_v4(word: u32, change: Sum) -> u32 {
+        let [hops, protocol, a, b] = word.to_ne_bytes();
+        let less = hops.wrapping_sub(1);
+        let (old, new) = (u32::from_ne_bytes([hops, protocol, 0, 0]), u32::from_ne_bytes([less, protocol, 0, 0]));
+        let [a, b] = change.replace(old, new).update(u16::from_ne_bytes([a, b])).to_ne_bytes();
+        u32::from_ne_bytes([less, protocol, a, b])
+    }
+
+    /// With one hop less. There must be one left.
+    #[inline(always)]
+    #[must_use]
+    pub const fn forwarded_v6(word: u32) -> u32 {
+        let [a, b, next, hops] = word.to_ne_bytes();
+        u32::from_ne_bytes([a, b, next, hops.wrapping_sub(1)])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever the number of hops, also where the checksum carries, and when an address changes at the same time.
+    #[test]
+    fn a_header_with_one_hop_less_has_a_checksum_that_holds() {
+        let at = hops::WORD_V4 as usize / 4;
+        for hops in 2..=u8::MAX {
+            for address in [0, 1, 0xffff_ffff, 0x0a00_0001] {
+                let mut header = ipv4([address], [0x0102_0304], 6, 100);
+                let [_, protocol, ..] = header[at].to_ne_bytes();
+                header[at] = u32::from_ne_bytes([hops, protocol, 0, 0]);
+                let [a, b] = header.iter().fold(Sum::ZERO, |sum, &word| sum.add(word)).checksum().to_ne_bytes();
+                header[at] = u32::from_ne_bytes([hops, protocol, a, b]);
+                let change = Sum::ZERO.replace(header[3], 0xc0a8_0001);
+                header[at] = hops::forwarded_v4(header[at], change);
+                header[3] = 0xc0a8_0001;
+                assert_eq!(
+                    header.iter().fold(Sum::ZERO, |sum, &word| sum.add(word)).checksum(),
+                    0,
+                    "{hops}, {address:x}"
+                );
+                assert_eq!(hops::left_v4(header[at]), hops - 1);
+            }
+        }
+        assert_eq!(hops::left_v6(hops::forwarded_v6(u32::from_ne_bytes([1, 2, 6, 64]))), 63);
+    }
 
     /// What a kernel answers to a SYN with data (RFC 9293, 3.5.2, group 1): everything sent so far is acknowledged.
     #[test]

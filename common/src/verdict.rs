@@ -87,6 +87,8 @@ verdicts! {
     XdpServed = "xdp_served",
     /// A packet of a flow was left to tc by XDP: its way leads over no uplink, or to a neighbour not yet known.
     XdpLeft = "xdp_left",
+    /// A packet had no hops left for its way on, and its sender was told by an ICMP error.
+    HopsUsedUp = "hops_used_up",
 }
 
 /// Entries of STATS: room for verdicts to come without a new layout.

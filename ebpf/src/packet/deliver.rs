@@ -102,6 +102,12 @@ pub(super) enum Found {
 impl Way {
     pub(super) const STACK: Self = Self { device: 0, hop: Hop { family: 0, address: [0; 4] }, mtu: 0 };
 
+    /// True if the packet is sent on from here, past the stack.
+    #[inline(always)]
+    pub(super) fn leads_on(&self) -> bool {
+        self.device != 0
+    }
+
     /// Sends the packet, rewritten by now, on its way.
     #[inline(always)]
     pub(super) fn take(&mut self) -> i32 {

@@ -19,6 +19,7 @@ use super::{
     flow,
     frame::adjust,
     hook::Hook,
+    hops,
     network::{Network, load, store},
     parse::Shape,
     turn,
@@ -69,6 +70,11 @@ pub(super) fn translate<F: Network, H: Hook>(
     let mut way = Way::STACK;
     if H::NODE && to.state & state::NODE != 0 && deliver::find::<F, H>(skb, packet, to, &mut way) != Found::Way {
         count(Verdict::DropNoRoute);
+        return DROP;
+    }
+    // No error is answered by another.
+    if !H::EGRESS && way.leads_on() && !hops::forwarded::<F>(skb, packet.l3) {
+        count(Verdict::RejectedSilently);
         return DROP;
     }
     let from_there = packet.tuple.source == quoted.tuple.destination;

@@ -11,6 +11,7 @@ mod fragment;
 mod frame;
 mod glance;
 mod hook;
+mod hops;
 mod icmp;
 mod network;
 mod parse;
@@ -208,6 +209,10 @@ fn send<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Addre
                 return DROP;
             }
         }
+    }
+    // The stack counts hops itself, and what this node's own processes send has all of them.
+    if !H::EGRESS && way.leads_on() && !hops::forwarded::<F>(skb, scratch.packet.l3) {
+        return refuse::hops_used_up::<F, H>(skb, scratch);
     }
     match translate::<F>(skb, &scratch.packet, &scratch.to) {
         NEXT => way.take(),

@@ -1,6 +1,6 @@
 //! What the per-packet path must know of a family beyond its addresses: its header, and its ICMP.
 
-use millrace_common::scratch::Packet;
+use millrace_common::{checksum::Sum, scratch::Packet};
 
 use super::{frame::Frame, glance::Plain, parse::Shape};
 use crate::family::Family;
@@ -10,7 +10,7 @@ pub(super) trait Network: Family {
     const HEADER: u32;
     /// Offset of the source address; the destination follows it.
     const ADDRESSES: u32;
-    /// Offset of the hops that are left.
+    /// Offset of the word that has the hops that are left in it ([`millrace_common::header::hops`]).
     const HOPS: u32;
     /// Offset of the header's own checksum, if it has one.
     const CHECKSUM: Option<u32>;
@@ -26,6 +26,7 @@ pub(super) trait Network: Family {
     /// Type and code.
     const PORT_UNREACHABLE: [u8; 2];
     const TOO_BIG: [u8; 2];
+    const TIME_EXCEEDED: [u8; 2];
     /// Both addresses as they lie in the header, source first.
     type Addresses: Copy + AsRef<[u32]>;
     /// A header without options.
@@ -40,6 +41,13 @@ pub(super) trait Network: Family {
     fn plain(header: Self::Header) -> Option<Plain<Self::Address>>;
 
     fn header(source: Self::Address, destination: Self::Address, protocol: u8, payload: u32) -> Self::Header;
+
+    /// Hops that are left, in the word at [`Network::HOPS`].
+    fn hops(word: u32) -> u8;
+
+    /// The word with one hop less. Where the header's own checksum is part of it, that of a header in which `change` was
+    /// made elsewhere.
+    fn forwarded(word: u32, change: Sum) -> u32;
 
     /// True for a source that an answer may be sent to.
     fn is_host(address: Self::Address) -> bool;

@@ -37,13 +37,30 @@ pub(super) fn refuse<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scr
 }
 
 /// Tells the sender of a packet that does not fit how large it may be, and ends it.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn too_big<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>, mtu: u32) -> i32 {
+    told::<F, H>(skb, scratch, Error { what: F::TOO_BIG, mtu }, Verdict::TooBig)
+}
+
+/// Tells the sender of a packet that no hops are left for its way on, and ends it.
+#[inline(always)]
+pub(super) fn hops_used_up<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>) -> i32 {
+    told::<F, H>(skb, scratch, Error { what: F::TIME_EXCEEDED, mtu: 0 }, Verdict::HopsUsedUp)
+}
+
+/// Makes the packet that error, if it deserves an answer, and ends it either way.
+#[inline(never)]
+fn told<F: Network, H: Hook>(
+    skb: *mut __sk_buff,
+    scratch: &mut Scratch<F::Address>,
+    what: Error,
+    verdict: Verdict,
+) -> i32 {
     if !deserves_answer::<F>(skb, &scratch.packet) || !affordable() {
         count(Verdict::RejectedSilently);
         return DROP;
     }
-    error::<F, H>(skb, scratch, Error { what: F::TOO_BIG, mtu }, Verdict::TooBig)
+    error::<F, H>(skb, scratch, what, verdict)
 }
 
 /// No answer to a fragment's tail, a reset, a broadcast or an address that is no host's (RFC 1122, 3.2.2). Errors are

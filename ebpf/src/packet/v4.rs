@@ -2,8 +2,9 @@
 
 use millrace_common::{
     address::Addr4,
+    checksum::Sum,
     flow::loop_address,
-    header::{self, ICMP_V4, Part, icmp},
+    header::{self, ICMP_V4, Part, hops, icmp},
     scratch::Packet,
 };
 
@@ -21,7 +22,7 @@ const PLAIN: u8 = 0x45;
 impl Network for V4 {
     const HEADER: u32 = 20;
     const ADDRESSES: u32 = 12;
-    const HOPS: u32 = 8;
+    const HOPS: u32 = hops::WORD_V4;
     const CHECKSUM: Option<u32> = Some(10);
     const AF: u8 = 2;
     const LOOP: Addr4 = loop_address::V4;
@@ -30,6 +31,7 @@ impl Network for V4 {
     const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST_V4;
     const PORT_UNREACHABLE: [u8; 2] = icmp::PORT_UNREACHABLE_V4;
     const TOO_BIG: [u8; 2] = icmp::TOO_BIG_V4;
+    const TIME_EXCEEDED: [u8; 2] = icmp::TIME_EXCEEDED_V4;
     type Addresses = [u32; 2];
     type Header = [u32; 5];
 
@@ -55,6 +57,16 @@ impl Network for V4 {
         let [_, protocol, _, _] = header[2].to_ne_bytes();
         let whole = Part::of_v4(u16::from_be_bytes([flags, offset])) == Part::Whole;
         (first == PLAIN && whole).then_some(Plain { source: [header[3]], destination: [header[4]], protocol })
+    }
+
+    #[inline(always)]
+    fn hops(word: u32) -> u8 {
+        hops::left_v4(word)
+    }
+
+    #[inline(always)]
+    fn forwarded(word: u32, change: Sum) -> u32 {
+        hops::forwarded_v4(word, change)
     }
 
     #[inline(always)]

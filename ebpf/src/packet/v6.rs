@@ -2,8 +2,9 @@
 
 use millrace_common::{
     address::Addr6,
+    checksum::Sum,
     flow::loop_address,
-    header::{self, ICMP_V6, Part, extension, icmp},
+    header::{self, ICMP_V6, Part, extension, hops, icmp},
     scratch::Packet,
 };
 
@@ -18,7 +19,7 @@ use crate::family::V6;
 impl Network for V6 {
     const HEADER: u32 = 40;
     const ADDRESSES: u32 = 8;
-    const HOPS: u32 = 7;
+    const HOPS: u32 = hops::WORD_V6;
     const CHECKSUM: Option<u32> = None;
     const AF: u8 = 10;
     const LOOP: Addr6 = loop_address::V6;
@@ -27,6 +28,7 @@ impl Network for V6 {
     const ECHO_REQUEST: u8 = icmp::ECHO_REQUEST_V6;
     const PORT_UNREACHABLE: [u8; 2] = icmp::PORT_UNREACHABLE_V6;
     const TOO_BIG: [u8; 2] = icmp::TOO_BIG_V6;
+    const TIME_EXCEEDED: [u8; 2] = icmp::TIME_EXCEEDED_V6;
     type Addresses = [u32; 8];
     type Header = [u32; 10];
 
@@ -52,6 +54,16 @@ impl Network for V6 {
         let [_, _, s0, s1, s2, s3, d0, d1, d2, d3] = header;
         let plain = Plain { source: [s0, s1, s2, s3], destination: [d0, d1, d2, d3], protocol };
         (header[0].to_ne_bytes()[0] >> 4 == 6).then_some(plain)
+    }
+
+    #[inline(always)]
+    fn hops(word: u32) -> u8 {
+        hops::left_v6(word)
+    }
+
+    #[inline(always)]
+    fn forwarded(word: u32, _: Sum) -> u32 {
+        hops::forwarded_v6(word)
     }
 
     #[inline(always)]

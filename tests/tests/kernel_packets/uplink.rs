@@ -95,10 +95,15 @@ pub(crate) fn node_port(rig: &mut Rig, cast: &Cast, backends: &[(u32, SocketAddr
 }
 
 pub(crate) fn assert_sent(out: &Outcome, source: SocketAddr, destination: SocketAddr) {
+    // As if the stack had forwarded it.
+    assert_sent_with(63, out, source, destination);
+}
+
+fn assert_sent_with(hops: u8, out: &Outcome, source: SocketAddr, destination: SocketAddr) {
     assert_eq!(out.action, Action::Redirect, "{out:?}");
     let seen = out.seen().unwrap();
     assert!(seen.checksums_hold(), "{seen:#?}");
-    assert_eq!((seen.source, seen.destination), (source, destination), "{seen:#?}");
+    assert_eq!((seen.source, seen.destination, seen.ttl), (source, destination, hops), "{seen:#?}");
 }
 
 /// The address and port that a backend sees, which must be the node's.
@@ -267,6 +272,35 @@ fn a_packet_that_does_not_fit_is_answered() {
     }
 }
 
+/// A packet without a hop left for the way on goes no further: whoever sent it, client or backend, is told.
+#[test]
+fn a_packet_whose_hops_are_used_up_is_answered() {
+    let node = Node::new();
+    for cast in casts() {
+        let mut rig = Rig::new();
+        node_port(&mut rig, &cast, &[(1, cast.pod)]);
+        let question = Packet::udp(cast.client, cast.node_port, b"question");
+        let seen = hidden(&node.gets(&rig, &question), cast.node_port.ip(), cast.pod);
+        let reply = answer(&question, cast.pod, seen);
+        let ways = [(question, &Node::gets as &dyn Fn(&Node, &Rig, &Packet) -> Outcome), (reply, &Node::pod_sends)];
+        for (told, (packet, meets)) in (1..).zip(ways) {
+            let out = meets(&node, &rig, &packet.clone().ttl(1));
+            let (source, destination) = (packet.source, packet.destination);
+            assert_about(&out, (destination.ip(), source.ip()), (source, destination));
+            let SeenBody::IcmpError { error, .. } = out.seen().unwrap().body else { panic!("{out:?}") };
+            assert_eq!((error, rig.count(Verdict::HopsUsedUp)), (IcmpError::TimeExceeded, told), "{:?}", rig.counts());
+            let last = meets(&node, &rig, &packet.ttl(2)).seen().unwrap();
+            assert!(last.ttl == 1 && last.checksums_hold(), "{last:#?}");
+        }
+        // Nor is an error answered by another.
+        let sent = Packet::udp(seen, cast.pod, b"question");
+        let error = Packet::icmp_error(cast.pod, IcmpError::PortUnreachable, &sent, 64);
+        assert_eq!(node.pod_sends(&rig, &error.clone().ttl(1)).action, Action::Drop);
+        let understood = node.pod_sends(&rig, &error.ttl(2)).seen().unwrap();
+        assert!(understood.ttl == 1 && understood.checksums_hold(), "{understood:#?}");
+    }
+}
+
 /// Datagrams leave a backend that is gone, and the client notices nothing; so do all fragments of one.
 #[test]
 fn datagrams_move_and_fragments_stay_together() {
@@ -324,7 +358,8 @@ fn what_the_socket_hooks_missed_is_served_at_the_uplink() {
         rig.backends(1, &[(1, cast.elsewhere)]);
         let process = SocketAddr::new(cast.node_port.ip(), 40_000);
         for opening in openings(process, vip) {
-            assert_sent(&node.sends(&rig, &opening), process, cast.elsewhere);
+            // The node is where it begins: no hop is gone yet.
+            assert_sent_with(64, &node.sends(&rig, &opening), process, cast.elsewhere);
             let back = node.gets(&rig, &answer(&opening, cast.elsewhere, process));
             assert_eq!(back.action, Action::Next, "it is for the node itself");
             let seen = back.seen().unwrap();

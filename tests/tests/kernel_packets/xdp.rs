@@ -42,13 +42,13 @@ fn meets(node: &Node, rig: &Rig, packet: &Packet) -> Outcome {
     meets_frame(node, rig, node.uplink, &packet.frame())
 }
 
-/// Out of the uplink again, to the router, with checksums that hold.
+/// Out of the uplink again, to the router, with one hop less and checksums that hold.
 fn assert_returned(out: &Outcome, source: SocketAddr, destination: SocketAddr) {
     assert_eq!(out.action, Action::Transmit, "{out:?}");
     assert_eq!((&out.frame[..6], &out.frame[6..12]), (ROUTER_MAC.as_slice(), UPLINK_MAC.as_slice()));
     let seen = out.seen().unwrap();
     assert!(seen.checksums_hold(), "{seen:#?}");
-    assert_eq!((seen.source, seen.destination, seen.ttl), (source, destination, 64), "{seen:#?}");
+    assert_eq!((seen.source, seen.destination, seen.ttl), (source, destination, 63), "{seen:#?}");
 }
 
 /// As it came, to tc.

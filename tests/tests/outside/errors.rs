@@ -65,23 +65,23 @@ fn a_backend_hears_that_its_client_is_gone() {
     }
 }
 
-/// A packet whose hops are used up between the node and the backend: a traceroute through a node port works.
+/// A packet whose hops are used up at the node, or between the node and the backend: a traceroute through a node port works.
 #[test]
 fn a_client_hears_where_its_hops_were_used_up() {
     let mut world = World::create();
     world.serve(&service(&[Backend::There], SILENT));
-    for v6 in [false, true] {
+    for (v6, hops) in [(false, 2), (false, 3), (true, 2), (true, 3)] {
         let client = world.client(v6);
         if v6 {
-            setsockopt(&client, sockopt::Ipv6Ttl, &2).unwrap();
+            setsockopt(&client, sockopt::Ipv6Ttl, &hops).unwrap();
             setsockopt(&client, sockopt::Ipv6RecvErr, &true).unwrap();
         } else {
-            client.set_ttl(2).unwrap();
+            client.set_ttl(hops.cast_unsigned()).unwrap();
             setsockopt(&client, sockopt::Ipv4RecvErr, &true).unwrap();
         }
         client.send(b"question").unwrap();
         let error = client.recv(&mut [0; 64]).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EHOSTUNREACH), "IPv6 {v6}: {error}");
+        assert_eq!(error.raw_os_error(), Some(libc::EHOSTUNREACH), "IPv6 {v6}, {hops} hops: {error}");
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn is_plain<F: Network>(buffer: Buffer, packet: &Packet<F::Address>) 
     packet.part == Part::Whole
         && packet.l4 == ether::HEADER + F::HEADER
         && matches!(packet.tuple.protocol, protocol::TCP | protocol::UDP)
-        && buffer.load::<u8>(ether::HEADER + F::HOPS).is_some_and(|hops| hops > 1)
+        && buffer.load::<u32>(ether::HEADER + F::HOPS).is_some_and(|word| F::hops(word) > 1)
         && buffer.load::<u8>(0).is_some_and(|first| first & 1 == 0)
         && !is_partial::<F>(buffer, packet)
 }

@@ -15,7 +15,7 @@ use crate::packet::{
     network::Network,
 };
 
-/// Gives the packet the addresses and ports of `to`. `macs`: its new source, then its destination. False if a place lies
+/// Gives the packet the addresses and ports of `to`, and takes a hop off it. `macs`: its new source, then its destination. False if a place lies
 /// beyond the packet, which the parser has ruled out.
 #[inline(never)]
 pub(super) fn rewrite<F: Network>(
@@ -33,7 +33,7 @@ pub(super) fn rewrite<F: Network>(
     let numbers = ports(to.source_port, to.destination_port);
     let [a, b, c, d, e, f] = *macs;
     transport(buffer, l4, packet.tuple.protocol, addresses.replace(old, numbers))
-        && F::CHECKSUM.is_none_or(|offset| adjust(buffer, l3 + offset, addresses).is_some())
+        && buffer.load(l3 + F::HOPS).is_some_and(|word| buffer.store(l3 + F::HOPS, &F::forwarded(word, addresses)))
         && buffer.store(l4, &numbers)
         && buffer.store(l3 + F::ADDRESSES, &new)
         && buffer.store(0, &[d, e, f, a, b, c])
