@@ -9,7 +9,7 @@ use std::{
 use crate::{linker, missing::Missing};
 
 /// Debian's compiler: stable, so it is told to act as a nightly one.
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+pub const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
 /// What compiles and links the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,6 @@ mod linker;
 mod missing;
 
 pub use build::{BuildError, build};
-pub use detect::{ToolChain, detect};
+pub use detect::{DEBIAN_RUSTC, ToolChain, detect};
 pub use linker::LINKER_VERSION;
 pub use missing::Missing;

@@ -31,6 +31,13 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
         .with_context(|| format!("apt-get does not install {list}; Debian 12 with its security updates has them all"))
 }
 
+/// The version of a package that is installed.
+pub(crate) fn version(package: &str) -> Option<String> {
+    let query = ["--show", "--showformat", "${db:Status-Status} ${Version}", package];
+    let said = capture(program("dpkg-query").args(query)).ok()?;
+    said.strip_prefix("installed ").map(str::to_owned)
+}
+
 /// Fetches the lists of packages, once in a run.
 pub(crate) fn refresh() -> Result<()> {
     static DONE: AtomicBool = AtomicBool::new(false);

@@ -1,5 +1,6 @@
 //! `cargo xtask <verb>`: everything a developer runs from a checkout. Each verb does its own set-up; one file each.
 
+mod apt;
 mod bench;
 mod build;
 mod command;
@@ -37,7 +38,7 @@ enum Verb {
     /// Check everything: format, lints, licences, unit tests, kernel tests, and the tests in virtual machines
     Test(test::Arguments),
     /// Ask this kernel and those of the matrix what they are like, and write the tables of docs/kernels.md
-    Kernels,
+    Kernels(kernels::Arguments),
     /// Count what a connection costs in instructions, beside millrace's rivals, and write the table of docs/instructions.md
     Instructions(instructions::Arguments),
     /// Two nodes on this machine, with services, traffic and failures
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::everything(),
         Verb::Build(arguments) => build::build(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
-        Verb::Kernels => kernels::record(),
+        Verb::Kernels(arguments) => kernels::record(&arguments),
         Verb::Instructions(arguments) => instructions::instructions(&arguments),
         Verb::Demo(arguments) => demo::demo(&arguments),
         Verb::Bench(arguments) => bench::bench(&arguments),

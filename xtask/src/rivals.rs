@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    apt::Apt,
     command::{capture, exists, program},
     debian, workspace,
 };
@@ -51,25 +52,11 @@ fn unpacked(directory: &Path) -> Result<PathBuf> {
         bail!("this machine has no apt-get");
     }
     println!("setup: fetching iptables and nft of Debian's {RELEASE} ...");
-    let (lists, download) = (directory.join("lists"), directory.join("download"));
-    let _ = fs::remove_dir_all(&download);
-    for directory in [&lists.join("partial"), &download] {
-        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    }
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let sources = directory.join("sources.list");
     fs::write(&sources, format!("deb {} {RELEASE} main\n", mirror()?))?;
-    // An apt of its own: that of the machine does not learn of another release.
-    let apart = [
-        format!("-oDir::Etc::sourcelist={}", sources.display()),
-        "-oDir::Etc::sourceparts=-".to_owned(),
-        format!("-oDir::State::lists={}", lists.display()),
-        "-oDir::Cache::pkgcache=".to_owned(),
-        "-oDir::Cache::srcpkgcache=".to_owned(),
-    ];
-    capture(program("apt-get").args(&apart).args(["--quiet=2", "update"]))?;
-    capture(program("apt-get").args(&apart).args(["--quiet=2", "download"]).args(PACKAGES).current_dir(&download))?;
-    debian::unpack(&download, &root)?;
-    Ok(root)
+    let options = [format!("Dir::Etc::sourcelist={}", sources.display()), "Dir::Etc::sourceparts=-".to_owned()];
+    Apt::apart(directory, &options)?.unpacked(&PACKAGES, root)
 }
 
 /// The mirror that this machine's own packages come from.

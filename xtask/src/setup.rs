@@ -7,9 +7,10 @@ use millrace_ebpf_build::{LINKER_VERSION, Missing, ToolChain, detect};
 use crate::{
     command::{cargo, exists, program, run},
     debian,
+    kernel::{ARM64_COMPILER, Machine, Platform},
 };
 
-/// A program that something of ours runs, and Debian's package that has it.
+/// A program (or a file, by its path) that something of ours uses, and Debian's package that has it.
 struct Tool {
     program: &'static str,
     package: &'static str,
@@ -35,6 +36,13 @@ const MACHINES: [Tool; 5] = [
     tool("strip", "binutils"),
 ];
 
+/// One more, of another architecture; binutils come with the compiler.
+const ARM64: [Tool; 3] = [
+    tool("qemu-system-aarch64", "qemu-system-arm"),
+    tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    tool("/usr/aarch64-linux-gnu/lib/libc.a", "libc6-dev-arm64-cross"),
+];
+
 /// rustc 1.96 with its sources, and what bpf-linker is built from.
 const DEBIAN_TOOL_CHAIN: [&str; 2] = ["rustc-web", "rust-web-src"];
 
@@ -46,6 +54,19 @@ pub(crate) fn everything() -> Result<()> {
     formatter_and_linter()?;
     to_measure()?;
     tools(&MACHINES, "the virtual machines of the kernel matrix")
+}
+
+/// What these machines of the kernel matrix need.
+pub(crate) fn machines(machines: &[&Machine]) -> Result<()> {
+    if machines.iter().all(|machine| machine.platform == Platform::X86) {
+        return Ok(());
+    }
+    let why = "the virtual machine with arm64";
+    tools(&ARM64, why)?;
+    if debian::version(ARM64_COMPILER).is_none() {
+        debian::install(&[ARM64_COMPILER], why)?;
+    }
+    Ok(())
 }
 
 /// What the demo needs.

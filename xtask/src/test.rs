@@ -10,8 +10,8 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only the tests in virtual machines, with these kernels: 6.1, 6.12 or all
-    #[arg(long, value_name = "VERSION")]
+    /// Only the tests in virtual machines: with kernel 6.1, with 6.12, the essential ones on arm64, or all of these
+    #[arg(long, value_name = "MACHINE")]
     kernel: Option<kernel::Choice>,
     /// With --kernel: only tests whose name contains this
     #[arg(requires = "kernel")]
@@ -29,18 +29,15 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     // Asked first: nobody should wait ten minutes for this line.
     privileges::require("the tests")?;
     let mut steps = Steps::default();
-    steps.step("set-up", setup::everything)?;
-    let kernels = match arguments.kernel {
-        Some(kernels) => kernels,
-        None => {
-            checks(&mut steps)?;
-            steps.step("instructions of a connection", instructions::check)?;
-            kernel::Choice::All
-        }
-    };
-    let (versions, task) = (kernels.versions(), kernel::Task::Test(arguments.filter.as_deref()));
-    steps
-        .step(&format!("tests under kernels {}", versions.join(" and ")), || kernel::test(&versions, task).map(drop))?;
+    let machines = arguments.kernel.unwrap_or(kernel::Choice::Native).machines();
+    steps.step("set-up", || setup::everything().and_then(|()| setup::machines(&machines)))?;
+    if arguments.kernel.is_none() {
+        checks(&mut steps)?;
+        steps.step("instructions of a connection", instructions::check)?;
+    }
+    let task = kernel::Task::Test(arguments.filter.as_deref());
+    let names: Vec<_> = machines.iter().map(|machine| machine.name).collect();
+    steps.step(&format!("tests under kernels {}", names.join(" and ")), || kernel::test(&machines, task).map(drop))?;
     steps.print();
     Ok(())
 }

@@ -42,10 +42,15 @@ pub(crate) fn is_written() -> bool {
     env::var_os("MILLRACE_RECORD").is_some()
 }
 
-/// `6.1` of `6.1.0-50-cloud-amd64`.
+/// `6.1` of `6.1.0-50-cloud-amd64`; on an architecture that is not most nodes', with its name: `6.12 arm64`.
 pub(crate) fn series() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc is mounted");
-    release.trim().split(['.', '-']).take(2).collect::<Vec<_>>().join(".")
+    let series = release.trim().split(['.', '-']).take(2).collect::<Vec<_>>().join(".");
+    match env::consts::ARCH {
+        "x86_64" => series,
+        "aarch64" => series + " arm64",
+        other => format!("{series} {other}"),
+    }
 }
 
 impl Table {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use super::{Platform, arm64};
 use crate::{
     command::{capture, cargo},
     test::TESTED,
@@ -24,6 +25,9 @@ const PROBE: &str = "millrace-bench";
 
 /// Programs that no test starts.
 const HOST_ONLY: [&str; 2] = ["xtask", "millrace-demo"];
+
+/// The benchmarks' rivals have tools that would have to be there for the architecture, too.
+const WITHOUT_RIVALS: [&str; 5] = ["--package", "millrace-agent", "--package", "millrace-tests", "--locked"];
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Executables {
@@ -52,10 +56,18 @@ impl Executables {
     }
 }
 
-/// Builds them as the tests here are built, and asks cargo where they are.
-pub(crate) fn build() -> Result<Executables> {
-    let mut command = cargo("test");
-    command.args(TESTED).args(["--no-run", "--quiet", "--message-format=json-render-diagnostics"]);
+/// Builds them, and asks cargo where they are.
+pub(crate) fn build(platform: Platform) -> Result<Executables> {
+    let (mut command, selection) = match platform {
+        // As the tests here are built.
+        Platform::X86 => (cargo("test"), &TESTED[..]),
+        Platform::Arm64 => {
+            println!("building the tests for arm64: from nothing, this takes ten minutes ...");
+            (arm64::cargo("test")?, &WITHOUT_RIVALS[..])
+        }
+    };
+    command.args(selection);
+    command.args(["--no-run", "--quiet", "--message-format=json-render-diagnostics"]);
     parse(&capture(&mut command)?)
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::{Prepared, console::Console};
+use super::{Platform, Prepared, console::Console};
 
 /// A machine under KVM says its first word within two seconds. One that does not will not: some nested hypervisors
 /// offer /dev/kvm and stop at the first instruction that they do not know.
@@ -22,10 +22,6 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// For all tests of one kernel, emulated, on a slow machine, beside the other kernels.
 const PATIENCE: Duration = Duration::from_secs(3600);
-
-/// One thread for both processors: with two, a kernel that patches its own code under way (static keys) is now and then
-/// caught in the middle of an instruction.
-const EMULATED: [&str; 4] = ["-accel", "tcg,thread=single", "-cpu", "max"];
 
 /// A kernel that panics before the first test says something of the emulator, nothing of what is tested.
 const BOOTS: u32 = 3;
@@ -53,16 +49,12 @@ const PAIR: [&str; 2] = ["-smp", "2"];
 /// The memory is taken only as it is used.
 const MACHINE: [&str; 7] = ["-m", "2048", "-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio"];
 
-/// A panic ends the machine at once; of the kernel's messages, errors and worse go to the console. An emulated processor
-/// has none of the flaws that a kernel works around at the cost of a flushed TLB for each system call.
-const COMMAND_LINE: &str = "console=ttyS0 panic=-1 loglevel=4 net.ifnames=0 mitigations=off no5lvl";
-
 /// Boots one, copies its console to its log and, under its name, to standard output, and judges it. Returns what it said
 /// for the record.
-pub(crate) fn boot(machine: &Prepared, expected: usize) -> Result<Vec<String>> {
-    let name = machine.name;
+pub(crate) fn boot(machine: &Prepared) -> Result<Vec<String>> {
+    let Prepared { name, platform, .. } = *machine;
     let mut console = Console::default();
-    if OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok() {
+    if platform == Platform::X86 && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok() {
         console = machine.watch(&[&["-accel", "kvm", "-cpu", "host"][..], &PAIR].concat(), KVM_PATIENCE)?;
         if !console.began {
             println!("{name:>5} | KVM is there but starts no machine: emulating");
@@ -75,23 +67,23 @@ pub(crate) fn boot(machine: &Prepared, expected: usize) -> Result<Vec<String>> {
         if attempt > 1 {
             println!("{name:>5} | the machine ended before its tests began: boot {attempt} of {BOOTS}");
         }
-        console = machine.watch(&[&EMULATED[..], &PAIR].concat(), BOOT_PATIENCE)?;
+        console = machine.watch(&[platform.emulated(), &PAIR].concat(), BOOT_PATIENCE)?;
     }
     println!("{name:>5} | {} tests; the slowest:", console.times.tests());
     for (test, took) in console.times.slowest() {
         println!("{name:>5} | {:>8.1} s  {test}", took.as_secs_f64());
     }
-    machine.judge(console, expected)
+    machine.judge(console)
 }
 
 /// Boots one in which time counts instructions, for one test.
 pub(crate) fn count(machine: &Prepared) -> Result<Vec<String>> {
-    machine.judge(machine.watch(&COUNTING, BOOT_PATIENCE)?, 1)
+    machine.judge(machine.watch(&COUNTING, BOOT_PATIENCE)?)
 }
 
 impl Prepared {
-    fn judge(&self, console: Console, expected: usize) -> Result<Vec<String>> {
-        let verdict = console.verdict(expected);
+    fn judge(&self, console: Console) -> Result<Vec<String>> {
+        let verdict = console.verdict(self.tests);
         verdict.map_err(|why| anyhow!("machine {}: {why}; the console is in {}", self.name, self.log.display()))?;
         Ok(console.records)
     }
@@ -99,10 +91,10 @@ impl Prepared {
     /// Runs the machine until it ends, or until it has said nothing of ours within `patience`.
     fn watch(&self, processors: &[&str], patience: Duration) -> Result<Console> {
         let mut file = File::create(&self.log).with_context(|| format!("cannot write {}", self.log.display()))?;
-        let child = Command::new("qemu-system-x86_64")
+        let child = Command::new(self.platform.qemu())
             .args(processors)
             .args(MACHINE)
-            .args(["-append", COMMAND_LINE, "-kernel"])
+            .args(["-append", self.platform.command_line(), "-kernel"])
             .arg(&self.kernel.image)
             .arg("-initrd")
             .arg(&self.archive)
@@ -110,7 +102,7 @@ impl Prepared {
             .stdout(Stdio::piped())
             .stderr(file.try_clone()?)
             .spawn()
-            .context("cannot start qemu-system-x86_64")?;
+            .with_context(|| format!("cannot start {}", self.platform.qemu()))?;
         let mut machine = Machine(child);
         let lines = machine.lines()?;
         let (start, mut console) = (Instant::now(), Console::default());

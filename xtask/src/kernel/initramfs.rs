@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Task, console, executables::Executables, libraries, modules, package::Kernel};
+use super::{Platform, Task, arm64, console, executables::Executables, libraries, modules, package::Kernel};
 use crate::{
     command::{capture, program},
     workspace,
@@ -52,14 +52,28 @@ const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const DATA: [&str; 3] = ["tests", "manifests", "docs"];
 
 /// Builds the archive below `directory` and returns its path.
-pub(crate) fn build(kernel: &Kernel, executables: &Executables, task: Task<'_>, directory: &Path) -> Result<PathBuf> {
-    let root = Root { path: directory.join("root") };
+pub(crate) fn build(
+    kernel: &Kernel,
+    executables: &Executables,
+    platform: Platform,
+    task: Task<'_>,
+    directory: &Path,
+) -> Result<PathBuf> {
+    let root = Root { path: directory.join("root"), platform };
     let _ = fs::remove_dir_all(&root.path);
-    root.copy_program(&found("busybox")?, Path::new("/bin/busybox"))?;
-    for name in ["ip", "tc"] {
-        root.copy_program(&found(name)?, &Path::new("/usr/sbin").join(name))?;
+    match platform {
+        Platform::X86 => {
+            root.copy_userland(Path::new("/"))?;
+            root.copy_rivals()?;
+        }
+        Platform::Arm64 => {
+            let userland = arm64::userland()?;
+            root.copy_userland(&userland)?;
+            for library in libraries::below(&userland)? {
+                root.copy_as(&userland.join(&library), &library)?;
+            }
+        }
     }
-    root.copy_rivals()?;
     root.copy_file(Path::new(AUTHORITIES))?;
     let mut list = String::new();
     for (name, path) in &executables.tests {
@@ -80,6 +94,7 @@ pub(crate) fn build(kernel: &Kernel, executables: &Executables, task: Task<'_>, 
 
 struct Root {
     path: PathBuf,
+    platform: Platform,
 }
 
 impl Root {
@@ -92,15 +107,28 @@ impl Root {
         Ok(inside)
     }
 
+    /// What every machine has, from where it lies in `from`.
+    fn copy_userland(&self, from: &Path) -> Result<()> {
+        self.copy_program(&found(from, "busybox")?, Path::new("/bin/busybox"))?;
+        for name in ["ip", "tc"] {
+            self.copy_program(&found(from, name)?, &Path::new("/usr/sbin").join(name))?;
+        }
+        Ok(())
+    }
+
     fn copy_program(&self, from: &Path, to: &Path) -> Result<()> {
-        let inside = self.inside(to)?;
-        fs::copy(from, inside).with_context(|| format!("cannot copy {}", from.display()))?;
+        self.copy_as(from, to)?;
         self.copy_libraries(from)
+    }
+
+    fn copy_as(&self, from: &Path, to: &Path) -> Result<()> {
+        fs::copy(from, self.inside(to)?).with_context(|| format!("cannot copy {}", from.display()))?;
+        Ok(())
     }
 
     /// Without debug information: it would take ten times the memory.
     fn copy_stripped(&self, path: &Path) -> Result<()> {
-        capture(program("strip").arg("--strip-debug").arg("-o").arg(self.inside(path)?).arg(path))?;
+        capture(program(self.platform.strip()).arg("--strip-debug").arg("-o").arg(self.inside(path)?).arg(path))?;
         self.copy_libraries(path)
     }
 
@@ -115,8 +143,7 @@ impl Root {
     }
 
     fn copy_file(&self, path: &Path) -> Result<()> {
-        fs::copy(path, self.inside(path)?).with_context(|| format!("cannot copy {}", path.display()))?;
-        Ok(())
+        self.copy_as(path, path)
     }
 
     fn copy_tree(&self, directory: &Path) -> Result<()> {
@@ -135,10 +162,10 @@ impl Root {
     /// The tools of the benchmarks' rivals, with what they open while they run.
     fn copy_rivals(&self) -> Result<()> {
         for name in ["nft", "ipset", "ipvsadm"] {
-            self.copy_program(&found(name)?, &Path::new("/usr/sbin").join(name))?;
+            self.copy_program(&found(Path::new("/"), name)?, &Path::new("/usr/sbin").join(name))?;
         }
         for (program, names) in IPTABLES {
-            let program = fs::canonicalize(found(program)?)?;
+            let program = fs::canonicalize(found(Path::new("/"), program)?)?;
             for name in names {
                 self.copy_program(&program, &Path::new("/usr/sbin").join(name))?;
             }
@@ -156,7 +183,7 @@ impl Root {
         let variables = task.variable().to_owned() + &probe.unwrap_or_default();
         let init = INIT
             .replace("@MODULES@", &modules.join(" "))
-            .replace("@ARGUMENTS@", task.arguments())
+            .replace("@ARGUMENTS@", task.arguments(self.platform))
             .replace("@VARIABLES@", &variables)
             .replace("@DIRECTORY@", &workspace::root().join("tests").display().to_string())
             .replace("@BEGIN@", console::BEGIN)
@@ -203,10 +230,34 @@ fn names_below(root: &Path, directory: &Path, names: &mut BTreeSet<PathBuf>) -> 
     Ok(())
 }
 
-fn found(name: &str) -> Result<PathBuf> {
-    ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+/// A program of the system that lies in `root`. An absolute link in it (Debian's /sbin/ip is one) leads out of it, to this
+/// machine's program.
+fn found(root: &Path, name: &str) -> Result<PathBuf> {
+    let root = fs::canonicalize(root).with_context(|| format!("no system in {}", root.display()))?;
+    ["usr/sbin", "sbin", "usr/bin", "bin"]
         .iter()
-        .map(|directory| Path::new(directory).join(name))
-        .find(|path| path.exists())
-        .with_context(|| format!("{name} is not where Debian puts it; run `cargo xtask setup`"))
+        .map(|directory| root.join(directory).join(name))
+        .find(|path| fs::canonicalize(path).is_ok_and(|program| program.starts_with(&root)))
+        .with_context(|| format!("{name} is not where Debian puts it in {}; run `cargo xtask setup`", root.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_out_of_an_unpacked_system_is_not_taken_for_its_program() {
+        let root = std::env::temp_dir().join(format!("millrace-found-{}", std::process::id()));
+        for directory in ["sbin", "bin"] {
+            fs::create_dir_all(root.join(directory)).expect("a directory of our own");
+        }
+        symlink("/bin/sh", root.join("sbin/sh")).expect("a link");
+        assert!(found(&root, "sh").is_err());
+        fs::write(root.join("bin/sh"), "").expect("a file");
+        let program = found(&root, "sh");
+        fs::remove_dir_all(&root).expect("ours to remove");
+        assert!(program.expect("the file").ends_with("bin/sh"));
+    }
 }

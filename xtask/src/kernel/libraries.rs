@@ -1,16 +1,35 @@
 //! Shared libraries of a program, as the dynamic linker finds them.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-/// Every library of `program`, and the dynamic linker itself; none when it is static.
+/// Directories of a system of another architecture, below its root.
+const DIRECTORIES: [&str; 3] = ["lib", "lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu"];
+
+/// All libraries of a system that lies in `root`, which this machine's dynamic linker cannot be asked about; relative to it.
+pub(crate) fn below(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut libraries = Vec::new();
+    for directory in DIRECTORIES {
+        let entries = fs::read_dir(root.join(directory))
+            .with_context(|| format!("cannot list {directory} in {}", root.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            let is_library = path.is_file() && path.to_string_lossy().contains(".so");
+            libraries.extend(path.strip_prefix(root).ok().filter(|_| is_library).map(Path::to_owned));
+        }
+    }
+    Ok(libraries)
+}
+
+/// Every library of `program`, and the dynamic linker itself; none when it is static or another architecture's.
 pub(crate) fn of(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(program).output().context("cannot start ldd")?;
-    // ldd fails on a static program: it has no libraries.
+    // ldd fails on what this machine's dynamic linker does not load.
     if !output.status.success() {
         return Ok(Vec::new());
     }

@@ -1,57 +1,38 @@
 //! The tests under other kernels: boots Debian's kernels in virtual machines, each with the same test binaries as
 //! here. A file of any `tests/` whose name begins with `kernel_` runs there too.
 
+mod arm64;
 mod console;
 mod executables;
 mod guest;
 mod initramfs;
 mod libraries;
+mod machine;
 mod modules;
 mod package;
 mod times;
 
-use std::{fs, path::PathBuf, str::FromStr, thread};
+use std::{fs, path::PathBuf, thread};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::workspace;
 
+pub(crate) use arm64::COMPILER as ARM64_COMPILER;
+use executables::Executables;
+
 pub(crate) use console::{RECORD, after};
+pub(crate) use machine::{Choice, Machine, Platform};
 
-/// Which kernels: Amazon Linux 2023's and Debian 12's series, and the long-term series after it.
-const VERSIONS: [&str; 2] = ["6.1", "6.12"];
-
-#[derive(Clone, Copy)]
-pub(crate) enum Choice {
-    One(&'static str),
-    All,
-}
-
-impl Choice {
-    pub(crate) fn versions(self) -> Vec<&'static str> {
-        match self {
-            Self::One(version) => vec![version],
-            Self::All => VERSIONS.to_vec(),
-        }
-    }
-}
-
-impl FromStr for Choice {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        if word == "all" {
-            return Ok(Self::All);
-        }
-        let version = VERSIONS.iter().find(|version| **version == word);
-        version.map(|version| Self::One(version)).ok_or_else(|| format!("one of {}, all", VERSIONS.join(", ")))
-    }
-}
+/// What another architecture may spoil, by names of tests: its kernel takes the programs, a flip is never seen torn, and what
+/// is pinned outlives an agent. All tests would take an hour, emulated.
+const ESSENTIAL: &str =
+    "every_program_passes_the_verifier recorded_ a_flipped_service_is_never_seen_torn restarts_and_kills";
 
 /// What the tests in a machine are there for.
 #[derive(Clone, Copy)]
 pub(crate) enum Task<'of> {
-    /// To pass: all, or those whose name contains this.
+    /// To pass: all (emulated for another architecture: the essential ones), or those whose name contains this.
     Test(Option<&'of str>),
     /// To say what docs/kernels.md must say of each kernel.
     Record,
@@ -61,9 +42,11 @@ pub(crate) enum Task<'of> {
 
 impl Task<'_> {
     /// Words for each test binary.
-    pub(crate) fn arguments(&self) -> &str {
+    pub(crate) fn arguments(&self, platform: Platform) -> &str {
         match self {
-            Self::Test(filter) => filter.unwrap_or_default(),
+            Self::Test(Some(filter)) => filter,
+            Self::Test(None) if platform == Platform::Arm64 => ESSENTIAL,
+            Self::Test(None) => "",
             Self::Record => "recorded_ --nocapture",
             Self::Count { .. } => "--ignored --nocapture",
         }
@@ -82,29 +65,33 @@ impl Task<'_> {
 struct Prepared {
     /// Before each line of its console.
     name: &'static str,
+    platform: Platform,
     kernel: package::Kernel,
     archive: PathBuf,
     log: PathBuf,
+    /// How many test binaries it has.
+    tests: usize,
 }
 
 /// Boots the kernels side by side, runs the tests in each, and fails unless every one of them says that it passed. One
 /// kernel's failure hides nothing of another's. Returns what they said for the record.
-pub(crate) fn test(versions: &[&'static str], task: Task<'_>) -> Result<Vec<String>> {
-    let executables = executables::build()?.for_kernels();
-    if executables.tests.is_empty() {
-        bail!("no test of tests/tests/ begins with kernel_: nothing would be tested");
+pub(crate) fn test(machines: &[&'static Machine], task: Task<'_>) -> Result<Vec<String>> {
+    let mut prepared = Vec::new();
+    for platform in [Platform::X86, Platform::Arm64] {
+        let machines = machines.iter().filter(|machine| machine.platform == platform);
+        if machines.clone().next().is_none() {
+            continue;
+        }
+        let executables = executables::build(platform)?.for_kernels();
+        if executables.tests.is_empty() {
+            bail!("no test of tests/tests/ begins with kernel_: nothing would be tested");
+        }
+        for machine in machines {
+            prepared.push(prepare(machine.name, machine, &executables, task)?);
+        }
     }
-    let mut machines = Vec::new();
-    for version in versions {
-        let directory = workspace::target().join("vm").join(version);
-        let kernel = package::unpacked(version, &directory)?;
-        let archive = initramfs::build(&kernel, &executables, task, &directory)?;
-        machines.push(Prepared { name: version, kernel, archive, log: directory.join("console.log") });
-    }
-    let expected = executables.tests.len();
     let results: Vec<Result<Vec<String>>> = thread::scope(|scope| {
-        let boot = |machine: &Prepared| guest::boot(machine, expected);
-        let running: Vec<_> = machines.iter().map(|machine| scope.spawn(move || boot(machine))).collect();
+        let running: Vec<_> = prepared.iter().map(|machine| scope.spawn(|| guest::boot(machine))).collect();
         running
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -120,20 +107,23 @@ pub(crate) fn test(versions: &[&'static str], task: Task<'_>) -> Result<Vec<Stri
     if failed.is_empty() { Ok(said) } else { bail!("{}", failed.join("\n")) }
 }
 
-/// The kernel in which instructions are counted.
-const COUNTED: &str = "6.12";
+/// `name`: of its console's lines and of its directory.
+fn prepare(name: &'static str, machine: &Machine, executables: &Executables, task: Task<'_>) -> Result<Prepared> {
+    let directory = |name| workspace::target().join("vm").join(name);
+    let kernel = package::unpacked(machine, &directory(machine.name))?;
+    let (platform, directory) = (machine.platform, directory(name));
+    fs::create_dir_all(&directory)?;
+    let archive = initramfs::build(&kernel, executables, platform, task, &directory)
+        .with_context(|| format!("the root file system of machine {name}"))?;
+    let log = directory.join("console.log");
+    Ok(Prepared { name, platform, kernel, archive, log, tests: executables.tests.len() })
+}
 
 /// Boots one machine in which time counts instructions: see [`Task::Count`]. Returns what the counting test said for the record.
 pub(crate) fn count(record: bool) -> Result<Vec<String>> {
-    let executables = executables::build()?.for_counting();
+    let executables = executables::build(machine::MEASURED.platform)?.for_counting();
     if executables.tests.len() != 1 {
         bail!("there is no test `{}`: nothing would be counted", executables::COUNTING);
     }
-    let directory = workspace::target().join("vm");
-    let kernel = package::unpacked(COUNTED, &directory.join(COUNTED))?;
-    let directory = directory.join("instructions");
-    fs::create_dir_all(&directory)?;
-    let archive = initramfs::build(&kernel, &executables, Task::Count { record }, &directory)?;
-    let log = directory.join("console.log");
-    guest::count(&Prepared { name: "count", kernel, archive, log })
+    guest::count(&prepare("count", machine::MEASURED, &executables, Task::Count { record })?)
 }

@@ -2,16 +2,13 @@
 
 use std::{
     cmp::Ordering,
-    env, fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 
-use crate::{
-    command::{capture, program},
-    debian,
-};
+use super::machine::Machine;
+use crate::apt::Apt;
 
 /// A kernel, unpacked.
 pub(crate) struct Kernel {
@@ -20,50 +17,29 @@ pub(crate) struct Kernel {
     pub(crate) modules: PathBuf,
 }
 
-/// Finds the newest package of a series and unpacks it below `directory`, unless it is there already.
-pub(crate) fn unpacked(version: &str, directory: &Path) -> Result<Kernel> {
-    let package = newest(version)?;
+/// Finds the newest package of a machine's series and unpacks it below `directory`, unless it is there already.
+pub(crate) fn unpacked(machine: &Machine, directory: &Path) -> Result<Kernel> {
+    let apt = machine.platform.apt()?;
+    let package = newest(&apt, machine)?;
     let root = directory.join(&package);
-    let release = package.trim_start_matches("linux-image-").to_owned();
-    let kernel = Kernel {
-        image: root.join("boot").join(format!("vmlinuz-{release}")),
-        modules: root.join("lib/modules").join(&release),
-    };
-    if !kernel.image.exists() {
+    if !root.exists() {
         println!("fetching {package} ...");
-        let download = directory.join("download");
-        let _ = fs::remove_dir_all(&download);
-        fs::create_dir_all(&download)?;
-        capture(program("apt-get").args(["download", &package]).current_dir(&download))?;
-        debian::unpack(&download, &root)?;
     }
-    Ok(kernel)
-}
-
-fn newest(version: &str) -> Result<String> {
-    let search = || -> Result<Option<String>> {
-        let pattern = format!(r"^linux-image-{}\.[0-9][^-]*(-[0-9]+)?-cloud-{}$", version.replace('.', r"\."), arch());
-        let found = capture(program("apt-cache").args(["search", "--names-only", &pattern]))?;
-        let names = found.lines().filter_map(|line| line.split_whitespace().next());
-        Ok(names.max_by(|a, b| by_version(a, b)).map(str::to_owned))
-    };
-    if let Some(package) = search()? {
-        return Ok(package);
-    }
-    // A fresh machine has no lists of packages yet.
-    debian::refresh()?;
-    search()?.with_context(|| {
-        format!("apt offers no cloud kernel {version}: add the Debian release that has it (and its security updates)")
+    let root = apt.unpacked(&[&package], root)?;
+    let release = package.trim_start_matches("linux-image-");
+    Ok(Kernel {
+        image: root.join("boot").join(format!("vmlinuz-{release}")),
+        modules: root.join("lib/modules").join(release),
     })
 }
 
-/// Debian's name of this machine's architecture.
-fn arch() -> &'static str {
-    match env::consts::ARCH {
-        "aarch64" => "arm64",
-        "x86_64" => "amd64",
-        other => other,
-    }
+fn newest(apt: &Apt, machine: &Machine) -> Result<String> {
+    let (series, architecture) = (machine.series, machine.platform.architecture());
+    let pattern = format!(r"^linux-image-{}\.[0-9][^-]*(-[0-9]+)?-cloud-{architecture}$", series.replace('.', r"\."));
+    let found = apt.search(&pattern)?.into_iter().max_by(|a, b| by_version(a, b));
+    found.with_context(|| {
+        format!("apt offers no cloud kernel {series} for {architecture}: add the Debian release that has it (and its security updates)")
+    })
 }
 
 /// Compares the numbers in two names, one by one: 6.1.0-9 is older than 6.1.0-50.
