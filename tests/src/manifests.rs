@@ -152,6 +152,27 @@ impl Service {
     }
 }
 
+/// A pod of the node, as the API server describes it; `socket_lb`: its annotation `millrace.io/socket-lb`.
+#[must_use]
+pub fn pod(node: &str, namespace: &str, name: &str, uid: &str, socket_lb: Option<&str>) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "uid": uid, "annotations": switch(socket_lb)},
+        "spec": {"nodeName": node, "containers": [{"name": "probe"}]},
+        "status": {"phase": "Running"},
+    })
+}
+
+/// A namespace; `socket_lb`: its label.
+#[must_use]
+pub fn namespace(name: &str, socket_lb: Option<&str>) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": switch(socket_lb)}})
+}
+
+fn switch(socket_lb: Option<&str>) -> Value {
+    socket_lb.map_or_else(|| json!({}), |value| json!({"millrace.io/socket-lb": value}))
+}
+
 const fn family(v6: bool) -> &'static str {
     if v6 { "IPv6" } else { "IPv4" }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use millrace_agent::{
-    model::{EndpointSlice, Node, Service, ServiceCidr},
+    model::{EndpointSlice, Namespace, Node, Pod, Service, ServiceCidr},
     watch::{Change, Health, Output, Rejection},
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -25,10 +25,14 @@ pub struct View {
     pub slices: BTreeMap<String, EndpointSlice>,
     pub cidrs: BTreeMap<String, ServiceCidr>,
     pub node: Option<Node>,
+    /// By `namespace/name`.
+    pub pods: BTreeMap<String, Pod>,
+    pub namespaces: BTreeMap<String, Namespace>,
     pub rejected: Vec<Rejection>,
     /// Keys of the deletes, in the order that they came in.
     pub deletes: Vec<String>,
     pub synced: usize,
+    pub pods_synced: usize,
     /// All that came, of whatever sort.
     pub changes_seen: usize,
 }
@@ -47,9 +51,12 @@ impl View {
             slices: BTreeMap::new(),
             cidrs: BTreeMap::new(),
             node: None,
+            pods: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
             rejected: Vec::new(),
             deletes: Vec::new(),
             synced: 0,
+            pods_synced: 0,
             changes_seen: 0,
         };
         (view, output)
@@ -72,7 +79,7 @@ impl View {
     }
 
     pub async fn until_synced(&mut self) {
-        self.until("the source says all that it knows", |view| view.synced == 1).await;
+        self.until("the source says all that it knows", |view| (view.synced, view.pods_synced) == (1, 1)).await;
     }
 
     /// Takes in whatever comes within a while.
@@ -112,8 +119,13 @@ impl View {
             Change::ServiceCidr(name, object) => put(&mut self.cidrs, &mut self.deletes, name.into(), object),
             Change::HostPorts(owner, _) => panic!("{owner}: no source of objects knows host ports"),
             Change::Node(node) => self.node = node.map(|it| *it),
+            Change::Pod(key, object) => {
+                put(&mut self.pods, &mut self.deletes, key.to_string(), object.map(|it| *it));
+            }
+            Change::Namespace(name, object) => put(&mut self.namespaces, &mut self.deletes, name.into(), object),
             Change::Rejected(rejection) => self.rejected.push(rejection),
             Change::Synced => self.synced += 1,
+            Change::PodsSynced => self.pods_synced += 1,
         }
     }
 }

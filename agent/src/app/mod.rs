@@ -24,7 +24,7 @@ use crate::{
     diff::Planner,
     health::Health,
     metrics::Metrics,
-    watch::{self, Output, Source, dir, kube},
+    watch::{self, Output, Settings, Source, dir, kube},
 };
 
 /// Changes that a source may be ahead of the decision loop.
@@ -89,7 +89,8 @@ async fn work(config: &Config) -> Result<()> {
     let planner = Planner::restore(&datapath::snapshot(&config.pins)?, config.limits.sizes());
     let (changes, incoming) = mpsc::channel(AHEAD);
     let source_health = Arc::<watch::Health>::default();
-    let source = origin.follow(Output::new(changes, Arc::clone(&source_health)));
+    let settings = Settings { node_name: config.node.clone(), proxy_name: None };
+    let source = origin.follow(settings, Output::new(changes, Arc::clone(&source_health)));
     let pipeline = Pipeline::new(config.node(addresses), config.service_cidrs.iter().copied(), planner, tables);
     let (checks, asked) = latest::channel(health_checks::HealthChecks::new());
     let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone(), checks);
@@ -107,7 +108,7 @@ async fn work(config: &Config) -> Result<()> {
 /// A source that can be asked: what makes no sense of the configuration has been said by then.
 enum Origin {
     Directory(PathBuf),
-    Kube(Box<kube::Connection>, kube::Settings),
+    Kube(Box<kube::Connection>),
 }
 
 impl Origin {
@@ -120,17 +121,16 @@ impl Origin {
             }
             Source::Kube => {
                 let connection = kube::Connection::new(config.kube_api.as_deref(), kube::IDLE_TIMEOUT).await?;
-                let settings = kube::Settings { node_name: config.node.clone(), proxy_name: None };
-                Self::Kube(Box::new(connection), settings)
+                Self::Kube(Box::new(connection))
             }
         })
     }
 
     /// Ends only with an error: sources go on for ever.
-    async fn follow(self, output: Output) -> Result<()> {
+    async fn follow(self, settings: Settings, output: Output) -> Result<()> {
         match self {
-            Self::Directory(path) => Ok(dir::run(&path, None, &output).await?),
-            Self::Kube(connection, settings) => {
+            Self::Directory(path) => Ok(dir::run(&path, &settings, &output).await?),
+            Self::Kube(connection) => {
                 kube::run(&connection, &settings, &output).await;
                 Ok(())
             }

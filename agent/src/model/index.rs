@@ -1,5 +1,5 @@
-//! What is known of the cluster: Services, their slices, the service ranges. The work of a change is proportional to
-//! the change.
+//! What is known of the cluster: Services, their slices, the service ranges, this node and its pods. The work of a
+//! change is proportional to the change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use foldhash::HashMap;
 use ipnet::IpNet;
 
 use super::{
-    EndpointSlice, HostPorts, Node, Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, SlicePort, Topology,
-    shared::Shared,
+    EndpointSlice, HostPorts, Namespace, Node, Pod, PodKey, Service, ServiceCidr, ServiceKey, ServicePort, SliceKey,
+    SlicePort, SocketLb, Topology, shared::Shared,
 };
 use crate::watch::Change;
 
@@ -21,6 +21,10 @@ pub struct Index {
     cidrs: BTreeMap<Box<str>, ServiceCidr>,
     host_ports: BTreeMap<ServiceKey, Box<HostPorts>>,
     node: Option<Box<Node>>,
+    /// Of this node.
+    pods: BTreeMap<PodKey, Pod>,
+    /// Those that say something of their pods.
+    namespaces: BTreeMap<Box<str>, Namespace>,
     topologies: Shared<Topology>,
     service_ports: Shared<[ServicePort]>,
     slice_ports: Shared<[SlicePort]>,
@@ -42,6 +46,8 @@ pub struct Dirty {
     pub cidrs: bool,
     /// This node's own object has changed.
     pub node: bool,
+    /// A pod of this node, or what its namespace says, has changed.
+    pub pods: bool,
 }
 
 impl Index {
@@ -76,7 +82,9 @@ impl Index {
                 dirty.node = self.node != node;
                 self.node = node;
             }
-            Change::Rejected(_) | Change::Synced => {}
+            Change::Pod(key, pod) => dirty.pods = put(&mut self.pods, key, pod.map(|pod| *pod)),
+            Change::Namespace(name, namespace) => dirty.pods = put(&mut self.namespaces, name, namespace),
+            Change::Rejected(_) | Change::Synced | Change::PodsSynced => {}
         }
         dirty
     }
@@ -119,6 +127,17 @@ impl Index {
     #[must_use]
     pub fn node(&self) -> Option<&Node> {
         self.node.as_deref()
+    }
+
+    /// The pods of this node, in order.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values()
+    }
+
+    /// What a namespace says of its pods.
+    #[must_use]
+    pub fn socket_lb(&self, namespace: &str) -> Option<SocketLb> {
+        self.namespaces.get(namespace)?.socket_lb
     }
 
     fn put_service(&mut self, key: &ServiceKey, mut service: Option<Box<Service>>) -> bool {
@@ -181,6 +200,18 @@ impl Index {
     fn forget_if_empty(&mut self, key: &ServiceKey) {
         if self.services.get(key).is_some_and(|entry| entry.service.is_none() && entry.slices.is_empty()) {
             self.services.remove(key);
+        }
+    }
+}
+
+/// True if that changes anything.
+fn put<K: Ord, V: PartialEq>(known: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> bool {
+    match value {
+        None => known.remove(&key).is_some(),
+        Some(value) if known.get(&key) == Some(&value) => false,
+        Some(value) => {
+            known.insert(key, value);
+            true
         }
     }
 }

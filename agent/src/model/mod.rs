@@ -1,21 +1,27 @@
-//! Services and EndpointSlices as plain values. Kubernetes types are read once, in `from_resource`.
+//! Services, EndpointSlices and what else decides, as plain values. Kubernetes types are read once, in `from_resource`.
 
 mod address;
 mod endpoint_slice;
 mod host_ports;
 mod index;
+mod namespace;
 mod node;
 mod ours;
+mod pod;
 mod service;
 mod service_cidr;
 mod shared;
+mod socket_lb;
 
 pub use endpoint_slice::{Endpoint, EndpointSlice, SliceKey, SlicePort, Topology};
 pub use host_ports::{HostPorts, PortMapping};
 pub use index::{Dirty, Index};
+pub use namespace::Namespace;
 pub use node::Node;
+pub use pod::{Pod, PodKey, PodUid};
 pub use service::{Algorithm, Policy, Protocol, Service, ServiceKey, ServicePort};
 pub use service_cidr::ServiceCidr;
+pub use socket_lb::SocketLb;
 
 /// A resource that cannot be understood: which field, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,6 +7,7 @@ mod health;
 pub mod kube;
 mod output;
 mod resource;
+mod settings;
 mod source;
 
 use std::fmt;
@@ -15,9 +16,12 @@ pub use self::{
     error::WatchError,
     health::{Counter, Health},
     output::Output,
+    settings::Settings,
     source::Source,
 };
-use crate::model::{EndpointSlice, HostPorts, Node, Service, ServiceCidr, ServiceKey, SliceKey};
+use crate::model::{
+    EndpointSlice, HostPorts, Namespace, Node, Pod, PodKey, Service, ServiceCidr, ServiceKey, SliceKey,
+};
 
 /// One thing a source says. A source that lists anew sends the deletes for what it no longer finds, and only after a
 /// list that was complete: a slow or failed list deletes nothing.
@@ -34,10 +38,17 @@ pub enum Change {
     HostPorts(ServiceKey, Option<Box<HostPorts>>),
     /// The node that the agent runs on, from sources that know it. `None`: its object is gone.
     Node(Option<Box<Node>>),
+    /// A pod of the node that the agent runs on. `None`: it is gone, or over.
+    Pod(PodKey, Option<Box<Pod>>),
+    /// A namespace that says something of its pods. `None`: it does no longer.
+    Namespace(Box<str>, Option<Namespace>),
     /// An object or a file that makes no sense. What was known of it before stays in force.
     Rejected(Rejection),
-    /// The source has said everything that it knew at its start. Sent once.
+    /// The source has said everything that it knew at its start, but for pods and namespaces. Sent once.
     Synced,
+    /// The same for pods and namespaces, before or after the rest: Services do not wait for them. Until then no pod is
+    /// given back to the socket hooks.
+    PodsSynced,
 }
 
 /// A bad object, by name, with what to do about it.

@@ -8,8 +8,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{Change, Rejection};
-use crate::model::{EndpointSlice, Malformed, Node, Parsed, Service, ServiceCidr, ServiceKey, SliceKey};
+use super::{Change, Rejection, Settings};
+use crate::model::{
+    EndpointSlice, Malformed, Namespace, Node, Parsed, Pod, PodKey, Service, ServiceCidr, ServiceKey, SliceKey,
+};
 
 /// Which object, of the kinds that a source reads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +20,8 @@ pub(super) enum ObjectKey {
     EndpointSlice(SliceKey),
     ServiceCidr(Box<str>),
     Node(Box<str>),
+    Pod(PodKey),
+    Namespace(Box<str>),
 }
 
 impl ObjectKey {
@@ -27,8 +31,10 @@ impl ObjectKey {
             Change::Service(key, _) => Some(Self::Service(key.clone())),
             Change::EndpointSlice(key, _) => Some(Self::EndpointSlice(key.clone())),
             Change::ServiceCidr(name, _) => Some(Self::ServiceCidr(name.clone())),
+            Change::Pod(key, _) => Some(Self::Pod(key.clone())),
+            Change::Namespace(name, _) => Some(Self::Namespace(name.clone())),
             // No object of an API says so.
-            Change::HostPorts(..) | Change::Node(_) | Change::Rejected(_) | Change::Synced => None,
+            Change::HostPorts(..) | Change::Node(_) | Change::Rejected(_) | Change::Synced | Change::PodsSynced => None,
         }
     }
 
@@ -39,6 +45,8 @@ impl ObjectKey {
             Self::EndpointSlice(key) => Change::EndpointSlice(key, None),
             Self::ServiceCidr(name) => Change::ServiceCidr(name, None),
             Self::Node(_) => Change::Node(None),
+            Self::Pod(key) => Change::Pod(key, None),
+            Self::Namespace(name) => Change::Namespace(name, None),
         }
     }
 
@@ -54,6 +62,8 @@ impl fmt::Display for ObjectKey {
             Self::EndpointSlice(key) => write!(f, "EndpointSlice {key}"),
             Self::ServiceCidr(name) => write!(f, "ServiceCIDR {name}"),
             Self::Node(name) => write!(f, "Node {name}"),
+            Self::Pod(key) => write!(f, "Pod {key}"),
+            Self::Namespace(name) => write!(f, "Namespace {name}"),
         }
     }
 }
@@ -83,11 +93,11 @@ pub(super) trait Watched: Metadata<Ty = ObjectMeta> {
 
     fn key(metadata: &ObjectMeta) -> ObjectKey;
 
-    /// `None`: not served. `proxy_name` is this proxy's `service.kubernetes.io/service-proxy-name`.
-    fn change(&self, proxy_name: Option<&str>) -> Result<Option<Parsed<Change>>, Malformed>;
+    /// `None`: not served.
+    fn change(&self, settings: &Settings) -> Result<Option<Parsed<Change>>, Malformed>;
 
-    fn read(&self, proxy_name: Option<&str>) -> Object {
-        let verdict = match self.change(proxy_name) {
+    fn read(&self, settings: &Settings) -> Object {
+        let verdict = match self.change(settings) {
             Ok(Some(parsed)) => Verdict::Served(parsed.value, parsed.problems),
             Ok(None) => Verdict::NotServed,
             Err(malformed) => Verdict::Rejected(malformed.to_string()),
@@ -107,8 +117,8 @@ impl Watched for core::Service {
         ObjectKey::Service(ServiceKey::new(namespace(metadata), name(metadata)))
     }
 
-    fn change(&self, proxy_name: Option<&str>) -> Result<Option<Parsed<Change>>, Malformed> {
-        let service = Service::from_resource(self, proxy_name)?;
+    fn change(&self, settings: &Settings) -> Result<Option<Parsed<Change>>, Malformed> {
+        let service = Service::from_resource(self, settings.proxy_name())?;
         Ok(service.map(|parsed| parsed.map(|it| Change::Service(it.key.clone(), Some(Box::new(it))))))
     }
 }
@@ -120,8 +130,8 @@ impl Watched for discovery::EndpointSlice {
         ObjectKey::EndpointSlice(SliceKey::new(namespace(metadata), name(metadata)))
     }
 
-    fn change(&self, proxy_name: Option<&str>) -> Result<Option<Parsed<Change>>, Malformed> {
-        let slice = EndpointSlice::from_resource(self, proxy_name)?;
+    fn change(&self, settings: &Settings) -> Result<Option<Parsed<Change>>, Malformed> {
+        let slice = EndpointSlice::from_resource(self, settings.proxy_name())?;
         Ok(slice.map(|parsed| parsed.map(|it| Change::EndpointSlice(it.key.clone(), Some(Box::new(it))))))
     }
 }
@@ -134,7 +144,7 @@ impl Watched for networking::ServiceCIDR {
         ObjectKey::ServiceCidr(name(metadata).into())
     }
 
-    fn change(&self, _proxy_name: Option<&str>) -> Result<Option<Parsed<Change>>, Malformed> {
+    fn change(&self, _settings: &Settings) -> Result<Option<Parsed<Change>>, Malformed> {
         let cidr = ServiceCidr::from_resource(self)?;
         Ok(Some(cidr.map(|it| Change::ServiceCidr(it.name.clone(), Some(it)))))
     }
@@ -147,9 +157,35 @@ impl Watched for core::Node {
         ObjectKey::Node(name(metadata).into())
     }
 
-    fn change(&self, _proxy_name: Option<&str>) -> Result<Option<Parsed<Change>>, Malformed> {
+    fn change(&self, _settings: &Settings) -> Result<Option<Parsed<Change>>, Malformed> {
         let change = Change::Node(Some(Box::new(Node::from_resource(self))));
         Ok(Some(Parsed { value: change, problems: Vec::new() }))
+    }
+}
+
+impl Watched for core::Pod {
+    const NAMESPACED: bool = true;
+
+    fn key(metadata: &ObjectMeta) -> ObjectKey {
+        ObjectKey::Pod(PodKey::new(namespace(metadata), name(metadata)))
+    }
+
+    fn change(&self, settings: &Settings) -> Result<Option<Parsed<Change>>, Malformed> {
+        let pod = Pod::from_resource(self, &settings.node_name)?;
+        Ok(pod.map(|parsed| parsed.map(|it| Change::Pod(it.key.clone(), Some(Box::new(it))))))
+    }
+}
+
+impl Watched for core::Namespace {
+    const NAMESPACED: bool = false;
+
+    fn key(metadata: &ObjectMeta) -> ObjectKey {
+        ObjectKey::Namespace(name(metadata).into())
+    }
+
+    fn change(&self, _settings: &Settings) -> Result<Option<Parsed<Change>>, Malformed> {
+        let namespace = Namespace::from_resource(self)?;
+        Ok(namespace.map(|parsed| parsed.map(|it| Change::Namespace(it.name.clone(), Some(it)))))
     }
 }
 

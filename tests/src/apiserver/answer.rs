@@ -77,8 +77,7 @@ fn list(shared: &Shared, request: &Request) -> io::Result<String> {
     let store = &mut state.store;
     let Place { version, objects, next } = match request.parameter("continue") {
         "" => {
-            let objects =
-                store.list(request.kind).filter(|object| selector.matches(&object.metadata)).cloned().collect();
+            let objects = store.list(request.kind).filter(|object| selector.matches(object)).cloned().collect();
             Place { version: store.version(), objects, next: 0 }
         }
         token => store.place(token).map_err(|_| io::Error::other("the place is gone"))?,

@@ -1,10 +1,11 @@
 //! `ApiServerDouble`: a stand-in for the API server, in this process, that speaks its wire protocol as far as a watcher
-//! of Services, EndpointSlices, ServiceCIDRs and Nodes sees it, and can be told to fail in each way that the real one
-//! does. It stores what it is given: no validation, no defaults, no allocation of ClusterIPs, no authentication.
+//! of Services, EndpointSlices, ServiceCIDRs, Nodes, Pods and Namespaces sees it, and can be told to fail in each way
+//! that the real one does. It stores what it is given: no validation, no defaults, no allocation of ClusterIPs, no
+//! authentication.
 //!
 //! Spoken, after <https://kubernetes.io/docs/reference/using-api/api-concepts/>:
 //! - `GET` of a collection, cluster-wide, with `limit` and `continue` (one consistent version for all pages; a place that
-//!   has expired is 410), `labelSelector`, `fieldSelector=metadata.name=`;
+//!   has expired is 410), `labelSelector`, `fieldSelector` by `metadata.name=` and `spec.nodeName=`;
 //! - `watch=true` with `resourceVersion`, `timeoutSeconds`, `allowWatchBookmarks`: a chunked stream of JSON lines, ADDED,
 //!   MODIFIED, DELETED (also when an object ceases to match the selector), BOOKMARK, and ERROR with code 410 where the
 //!   version has been compacted;

@@ -10,10 +10,13 @@ pub enum Kind {
     EndpointSlice,
     ServiceCidr,
     Node,
+    Pod,
+    Namespace,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Service, Self::EndpointSlice, Self::ServiceCidr, Self::Node];
+    const ALL: [Self; 6] =
+        [Self::Service, Self::EndpointSlice, Self::ServiceCidr, Self::Node, Self::Pod, Self::Namespace];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -22,13 +25,15 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::ServiceCidr => "ServiceCIDR",
             Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::Namespace => "Namespace",
         }
     }
 
     #[must_use]
     pub const fn api_version(self) -> &'static str {
         match self {
-            Self::Service | Self::Node => "v1",
+            Self::Service | Self::Node | Self::Pod | Self::Namespace => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::ServiceCidr => "networking.k8s.io/v1",
         }
@@ -41,6 +46,8 @@ impl Kind {
             Self::EndpointSlice => "/apis/discovery.k8s.io/v1/endpointslices",
             Self::ServiceCidr => "/apis/networking.k8s.io/v1/servicecidrs",
             Self::Node => "/api/v1/nodes",
+            Self::Pod => "/api/v1/pods",
+            Self::Namespace => "/api/v1/namespaces",
         }
     }
 

@@ -2,13 +2,23 @@
 
 use serde_json::Value;
 
-use super::request::Request;
+use super::{
+    request::{Kind, Request},
+    store::Object,
+};
 
 /// All requirements of a request; an object must meet each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Selector {
     labels: Vec<Requirement>,
-    name: Option<String>,
+    field: Option<Field>,
+}
+
+/// The one field that is asked for, and what it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Field {
+    Name(String),
+    NodeName(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,19 +35,26 @@ impl Selector {
         let labels = request.parameter("labelSelector");
         let labels =
             labels.split(',').filter(|part| !part.is_empty()).map(Requirement::parse).collect::<Result<_, _>>()?;
-        let name = match request.parameter("fieldSelector") {
-            "" => None,
-            fields => match fields.strip_prefix("metadata.name=") {
-                Some(name) => Some(name.to_owned()),
-                None => return Err(format!("field selector not supported by the double: {fields}")),
-            },
+        let field = match (request.parameter("fieldSelector").split_once('='), request.kind) {
+            (None, _) => None,
+            (Some(("metadata.name", name)), _) => Some(Field::Name(name.to_owned())),
+            // Of other kinds the real server refuses it.
+            (Some(("spec.nodeName", node)), Kind::Pod) => Some(Field::NodeName(node.to_owned())),
+            (Some(_), kind) => {
+                let fields = request.parameter("fieldSelector");
+                return Err(format!("field selector of {} not supported by the double: {fields}", kind.name()));
+            }
         };
-        Ok(Self { labels, name })
+        Ok(Self { labels, field })
     }
 
-    pub(super) fn matches(&self, metadata: &Value) -> bool {
-        self.name.as_ref().is_none_or(|name| metadata["name"] == name.as_str())
-            && self.labels.iter().all(|requirement| requirement.is_met(&metadata["labels"]))
+    pub(super) fn matches(&self, object: &Object) -> bool {
+        let field = match &self.field {
+            None => true,
+            Some(Field::Name(name)) => object.metadata["name"] == name.as_str(),
+            Some(Field::NodeName(node)) => object.node_name == node.as_str(),
+        };
+        field && self.labels.iter().all(|requirement| requirement.is_met(&object.metadata["labels"]))
     }
 }
 
@@ -71,9 +88,14 @@ mod tests {
 
     use super::*;
 
+    fn request(kind: Kind, parameter: &str, value: &str) -> Request {
+        let query = [(parameter.to_owned(), value.to_owned())].into();
+        Request { kind, verb: super::super::Verb::List, query }
+    }
+
     #[test]
     fn labels_are_asked_for_by_presence_and_by_value() {
-        let metadata = json!({"name": "a", "labels": {"app": "cart", "empty": ""}});
+        let object = Object::new(&json!({"metadata": {"name": "a", "labels": {"app": "cart", "empty": ""}}}));
         for (labels, matches) in [
             ("", true),
             ("app", true),
@@ -85,9 +107,23 @@ mod tests {
             ("empty", true),
             ("!empty", false),
         ] {
-            let query = [("labelSelector".to_owned(), labels.to_owned())].into();
-            let request = Request { kind: super::super::Kind::Service, verb: super::super::Verb::List, query };
-            assert_eq!(Selector::of(&request).unwrap().matches(&metadata), matches, "{labels}");
+            let request = request(Kind::Service, "labelSelector", labels);
+            assert_eq!(Selector::of(&request).unwrap().matches(&object), matches, "{labels}");
         }
+    }
+
+    #[test]
+    fn objects_are_asked_for_by_name_and_pods_by_their_node() {
+        let pod = Object::new(&json!({"metadata": {"name": "a"}, "spec": {"nodeName": "n1"}}));
+        for (field, matches) in [
+            ("metadata.name=a", true),
+            ("metadata.name=n1", false),
+            ("spec.nodeName=n1", true),
+            ("spec.nodeName=n2", false),
+        ] {
+            let request = request(Kind::Pod, "fieldSelector", field);
+            assert_eq!(Selector::of(&request).unwrap().matches(&pod), matches, "{field}");
+        }
+        assert!(Selector::of(&request(Kind::Service, "fieldSelector", "spec.nodeName=n1")).is_err());
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Store {
 /// as a tree of values.
 pub(super) struct Object {
     pub(super) metadata: Value,
+    /// `spec.nodeName`
+    pub(super) node_name: Value,
     pub(super) text: Box<RawValue>,
 }
 
@@ -61,8 +63,8 @@ pub(super) struct Seen {
 pub(super) struct Gone;
 
 impl Object {
-    fn new(value: &Value) -> Self {
-        Self { metadata: value["metadata"].clone(), text: raw(value) }
+    pub(super) fn new(value: &Value) -> Self {
+        Self { metadata: value["metadata"].clone(), node_name: value["spec"]["nodeName"].clone(), text: raw(value) }
     }
 
     pub(super) fn value(&self) -> Value {
@@ -126,8 +128,8 @@ impl Store {
         let of_kind = self.events[later..].iter().filter(|event| event.kind == kind);
         Ok(of_kind
             .filter_map(|event| {
-                let before = event.before.as_ref().filter(|object| selector.matches(&object.metadata));
-                let after = event.after.as_ref().filter(|object| selector.matches(&object.metadata));
+                let before = event.before.as_ref().filter(|object| selector.matches(object));
+                let after = event.after.as_ref().filter(|object| selector.matches(object));
                 let (what, object) = match (before, after) {
                     (None, None) => return None,
                     (None, Some(after)) => ("ADDED", after.text.clone()),

@@ -7,4 +7,5 @@ mod source;
 mod changes;
 mod directories;
 mod mistakes;
+mod pods;
 mod reading;

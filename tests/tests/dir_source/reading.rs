@@ -2,7 +2,7 @@
 
 use std::{fs, time::Instant};
 
-use millrace_agent::watch::dir;
+use millrace_agent::watch::{Settings, dir};
 use millrace_tests::view::View;
 
 use crate::source::{Source, service, slice, spawn};
@@ -75,7 +75,7 @@ async fn a_directory_that_is_not_there_is_refused_by_name_with_what_to_do() {
     let file = above.path().join("file");
     fs::write(&file, "").unwrap();
     for root in [above.path().join("missing"), file] {
-        let error = dir::run(&root, None, &View::new().1).await.unwrap_err().to_string();
+        let error = dir::run(&root, &Settings::default(), &View::new().1).await.unwrap_err().to_string();
         assert!(error.contains(root.to_str().unwrap()) && error.contains("create it"), "{error}");
     }
 }

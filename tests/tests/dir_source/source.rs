@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use millrace_agent::watch::{Output, dir};
+use millrace_agent::watch::{Output, Settings, dir};
 use millrace_tests::view::View;
 use tempfile::TempDir;
 
@@ -52,7 +52,8 @@ impl Source {
 }
 
 pub fn spawn(root: PathBuf, output: Output) {
-    tokio::spawn(async move { dir::run(&root, None, &output).await.unwrap() });
+    let settings = Settings { node_name: "n1".to_owned(), proxy_name: None };
+    tokio::spawn(async move { dir::run(&root, &settings, &output).await.unwrap() });
 }
 
 pub fn service(name: &str, address: &str) -> String {

@@ -138,7 +138,7 @@ async fn a_source_whose_future_is_dropped_lets_go_of_the_server() {
     let Server::Double(double) = &server else { unreachable!() };
     let (mut view, running) = follow(server.connection(IDLE), None);
     view.until_synced().await;
-    disturb(double, Disturbance::Bookmark).await;
+    disturb(double, Kind::Service, Disturbance::Bookmark).await;
     running.abort();
     let start = Instant::now();
     while double.disturb(Kind::Service, Disturbance::Bookmark) > 0 {

@@ -48,7 +48,7 @@ async fn a_list_that_breaks_off_between_pages_deletes_nothing_and_is_begun_anew(
     let (mut view, _) = follow(server.connection(IDLE), None);
     view.until_synced().await;
 
-    disturb(double, Disturbance::Bookmark).await;
+    disturb(double, Kind::Service, Disturbance::Bookmark).await;
     double.fail(Kind::Service, Verb::Watch, Fault::Status(410), 1);
     double.fail(Kind::Service, Verb::List, Fault::Slow(Duration::ZERO), 1);
     double.fail(Kind::Service, Verb::List, Fault::Status(500), 1);

@@ -8,4 +8,5 @@ mod shop;
 
 mod following;
 mod lists;
+mod pods;
 mod watches;

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millrace_agent::watch::kube::{self, Connection, Settings};
+use millrace_agent::watch::{
+    Settings,
+    kube::{self, Connection},
+};
 use millrace_tests::{
     apiserver::{ApiServerDouble, Disturbance, Kind, Server, Verb},
     view::View,
@@ -61,10 +64,10 @@ pub async fn until_equal(view: &mut View, server: &Server) {
     }
 }
 
-/// As soon as a watch of Services is open, disturbs it.
-pub async fn disturb(double: &ApiServerDouble, disturbance: Disturbance) {
+/// As soon as a watch of the kind is open, disturbs it.
+pub async fn disturb(double: &ApiServerDouble, kind: Kind, disturbance: Disturbance) {
     let start = Instant::now();
-    while double.disturb(Kind::Service, disturbance) == 0 {
+    while double.disturb(kind, disturbance) == 0 {
         assert!(start.elapsed() < Duration::from_secs(20), "no watch is open");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -108,7 +111,7 @@ impl Shop {
     }
 
     pub async fn disturb(&self, disturbance: Disturbance) {
-        disturb(self.double(), disturbance).await;
+        disturb(self.double(), Kind::Service, disturbance).await;
     }
 
     pub async fn until_equal(&mut self) {

@@ -13,7 +13,10 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use crate::watch::resource::{Object, Verdict, Watched};
+use crate::watch::{
+    Settings,
+    resource::{Object, Verdict, Watched},
+};
 
 /// What a document comes to.
 #[derive(Debug, Default)]
@@ -27,7 +30,7 @@ pub(super) struct Contents {
 
 /// Reads a document into its contents; an error is a document that cannot be read as such.
 pub(super) struct Manifest<'a> {
-    pub proxy_name: Option<&'a str>,
+    pub settings: &'a Settings,
     pub contents: &'a mut Contents,
 }
 
@@ -58,13 +61,13 @@ impl<'de> Visitor<'de> for Manifest<'_> {
             // In what `kubectl get -o yaml` writes, `items` stands before `kind`.
             if field == "items" {
                 is_list = true;
-                map.next_value_seed(Items { proxy_name: self.proxy_name, contents: self.contents })?;
+                map.next_value_seed(Items { settings: self.settings, contents: self.contents })?;
             } else {
                 object.insert(field, map.next_value()?);
             }
         }
         if !is_list {
-            self.contents.add(Value::Object(object), self.proxy_name);
+            self.contents.add(Value::Object(object), self.settings);
         }
         Ok(())
     }
@@ -72,7 +75,7 @@ impl<'de> Visitor<'de> for Manifest<'_> {
 
 /// The `items` of a `List`.
 struct Items<'a> {
-    proxy_name: Option<&'a str>,
+    settings: &'a Settings,
     contents: &'a mut Contents,
 }
 
@@ -97,21 +100,23 @@ impl<'de> Visitor<'de> for Items<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
         while let Some(object) = sequence.next_element()? {
-            self.contents.add(object, self.proxy_name);
+            self.contents.add(object, self.settings);
         }
         Ok(())
     }
 }
 
 impl Contents {
-    fn add(&mut self, object: Value, proxy_name: Option<&str>) {
+    fn add(&mut self, object: Value, settings: &Settings) {
         let api_version = text(&object, "apiVersion");
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", &api_version));
         match (group, text(&object, "kind").as_str()) {
             (_, "") => self.unnamed.push("an object without `kind`; write which kind it is".to_owned()),
-            ("", "Service") => self.read::<core::Service>(version, object, proxy_name),
-            ("discovery.k8s.io", "EndpointSlice") => self.read::<discovery::EndpointSlice>(version, object, proxy_name),
-            ("networking.k8s.io", "ServiceCIDR") => self.read::<networking::ServiceCIDR>(version, object, proxy_name),
+            ("", "Service") => self.read::<core::Service>(version, object, settings),
+            ("", "Pod") => self.read::<core::Pod>(version, object, settings),
+            ("", "Namespace") => self.read::<core::Namespace>(version, object, settings),
+            ("discovery.k8s.io", "EndpointSlice") => self.read::<discovery::EndpointSlice>(version, object, settings),
+            ("networking.k8s.io", "ServiceCIDR") => self.read::<networking::ServiceCIDR>(version, object, settings),
             (group, kind) => {
                 tracing::debug!(group, kind, "not a kind that a service proxy reads");
                 self.other_kinds += 1;
@@ -119,7 +124,7 @@ impl Contents {
         }
     }
 
-    fn read<K: Watched + DeserializeOwned>(&mut self, version: &str, mut object: Value, proxy_name: Option<&str>) {
+    fn read<K: Watched + DeserializeOwned>(&mut self, version: &str, mut object: Value, settings: &Settings) {
         let Some(metadata) = name(&mut object, K::NAMESPACED) else {
             self.unnamed.push(format!("a {} without a name; write metadata.name", K::KIND));
             return;
@@ -128,7 +133,7 @@ impl Contents {
         self.objects.push(if version == K::VERSION {
             // With the field that is wrong: `spec.ports[0].port: invalid type: ...`.
             serde_path_to_error::deserialize::<_, K>(object)
-                .map_or_else(|error| rejected(error.to_string()), |resource| resource.read(proxy_name))
+                .map_or_else(|error| rejected(error.to_string()), |resource| resource.read(settings))
         } else {
             rejected(format!("apiVersion of version {version:?} is not read; write {}", K::API_VERSION))
         });

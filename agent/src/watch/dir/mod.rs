@@ -26,7 +26,7 @@ use self::{
     survey::{Stamp, Survey},
 };
 use super::{
-    Change, Rejection, WatchError,
+    Change, Rejection, Settings, WatchError,
     output::{Closed, Output},
 };
 
@@ -42,29 +42,28 @@ pub fn check(root: &Path) -> Result<(), WatchError> {
     fs::read_dir(root).map(drop).map_err(|source| WatchError::Directory { path: root.to_owned(), source })
 }
 
-/// Says what the directory holds, then [`Change::Synced`], then what changes in it. Ends when nobody listens any more;
-/// dropping the future ends it too.
+/// Says what the directory holds, then [`Change::PodsSynced`] and [`Change::Synced`], then what changes in it. Ends when
+/// nobody listens any more; dropping the future ends it too.
 ///
 /// # Errors
 ///
 /// Only at the start: the directory is not there, cannot be read, or cannot be watched. Later, a directory that vanishes
 /// as a whole (moved away, unmounted) leaves its objects in force until it is back; files deleted from it do not.
-pub async fn run(root: &Path, proxy_name: Option<&str>, output: &Output) -> Result<(), WatchError> {
+pub async fn run(root: &Path, settings: &Settings, output: &Output) -> Result<(), WatchError> {
     check(root)?;
     let root = absolute(root).map_err(|source| WatchError::Directory { path: root.to_owned(), source })?;
     let (looks, mut events) = mpsc::unbounded_channel();
     let watcher = watcher(&root, looks).map_err(|source| WatchError::Inotify { path: root.clone(), source })?;
     let mut directory = Directory {
         root,
-        proxy_name: proxy_name.map(Arc::from),
+        settings: Arc::new(settings.clone()),
         watcher,
         files: Files::default(),
         output: output.clone(),
         missing: false,
     };
 
-    let start = Look { path: directory.root.clone(), gone: false };
-    if directory.look(start).await.is_err() || directory.output.send(Change::Synced).await.is_err() {
+    if directory.start().await.is_err() {
         return Ok(());
     }
     while let Some(look) = events.recv().await {
@@ -119,7 +118,7 @@ fn watch_anew(watcher: &mut RecommendedWatcher, path: &Path) -> notify::Result<(
 
 struct Directory {
     root: PathBuf,
-    proxy_name: Option<Arc<str>>,
+    settings: Arc<Settings>,
     watcher: RecommendedWatcher,
     files: Files,
     output: Output,
@@ -128,6 +127,13 @@ struct Directory {
 }
 
 impl Directory {
+    /// The first look, and that it was all.
+    async fn start(&mut self) -> Result<(), Closed> {
+        self.look(Look { path: self.root.clone(), gone: false }).await?;
+        self.output.send(Change::PodsSynced).await?;
+        self.output.send(Change::Synced).await
+    }
+
     /// Brings what is known of a place up to date with what is there.
     async fn look(&mut self, look: Look) -> Result<(), Closed> {
         let path = look.path.as_path();
@@ -189,13 +195,13 @@ impl Directory {
     }
 
     async fn read(&mut self, changed: Vec<(Arc<Path>, Stamp)>) -> Result<(), Closed> {
-        let proxy_name = &self.proxy_name.clone();
+        let settings = &Arc::clone(&self.settings);
         // The everyday change, one small file, is not worth a thread's wake-up.
         let at_once = changed.len() == 1 && changed.iter().all(|(_, stamp)| stamp.is_small());
         let mut parsed = futures::stream::iter(changed)
             .map(|(file, stamp)| async move {
-                let (path, proxy_name) = (Arc::clone(&file), proxy_name.clone());
-                let read = move || parse(&path, proxy_name.as_deref());
+                let (path, settings) = (Arc::clone(&file), Arc::clone(settings));
+                let read = move || parse(&path, &settings);
                 let contents = if at_once {
                     read()
                 } else {

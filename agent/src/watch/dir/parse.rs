@@ -12,15 +12,16 @@ use super::{
     document::{Document, documents},
     manifest::{Contents, Manifest},
 };
+use crate::watch::Settings;
 
 /// Reads every document of the file. The error says where the file stops making sense; then nothing of it counts.
-pub(super) fn parse(path: &Path, proxy_name: Option<&str>) -> Result<Contents, String> {
+pub(super) fn parse(path: &Path, settings: &Settings) -> Result<Contents, String> {
     let file = File::open(path).map_err(|error| unreadable(&error))?;
     let mut contents = Contents::default();
     if path.extension().is_some_and(|extension| extension == "json") {
         // JSON is YAML too, but its own parser is an order of magnitude faster.
         let mut deserializer = serde_json::Deserializer::from_reader(BufReader::new(file));
-        let manifest = Manifest { proxy_name, contents: &mut contents };
+        let manifest = Manifest { settings, contents: &mut contents };
         manifest
             .deserialize(&mut deserializer)
             .and_then(|()| deserializer.end())
@@ -30,7 +31,7 @@ pub(super) fn parse(path: &Path, proxy_name: Option<&str>) -> Result<Contents, S
     for document in documents(BufReader::new(file)) {
         let document = document.map_err(|error| unreadable(&error))?;
         let named = contents.unnamed.len();
-        read(&document, Manifest { proxy_name, contents: &mut contents })?;
+        read(&document, Manifest { settings, contents: &mut contents })?;
         for reason in &mut contents.unnamed[named..] {
             reason.push_str(&format!(" (in the document from line {})", document.line));
         }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{connection::Connection, known::Known, pace::Pace, start::Start};
 use crate::watch::{
+    Settings,
     output::{Closed, Output},
     resource::{Object, Verdict, Watched},
 };
@@ -33,14 +34,24 @@ const UNKNOWN_KIND: Duration = Duration::from_secs(600);
 /// Which objects of a kind, as the server selects them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selector {
-    pub(super) labels: Option<String>,
-    pub(super) fields: Option<String>,
+    labels: Option<String>,
+    fields: Option<String>,
+}
+
+impl Selector {
+    pub(super) fn labels(labels: String) -> Self {
+        Self { labels: Some(labels), fields: None }
+    }
+
+    pub(super) fn fields(fields: String) -> Self {
+        Self { labels: None, fields: Some(fields) }
+    }
 }
 
 pub(super) struct Follow<K> {
     api: Api<DeserializeGuard<K>>,
     selector: Selector,
-    proxy_name: Option<String>,
+    settings: Settings,
     known: Known,
     pace: Pace,
     output: Output,
@@ -69,17 +80,17 @@ where
     pub(super) fn new(
         connection: &Connection,
         selector: Selector,
-        proxy_name: Option<String>,
-        output: Output,
+        settings: &Settings,
+        output: &Output,
         start: Start,
     ) -> Self {
         Self {
             api: Api::all(connection.client.clone()),
             selector,
-            proxy_name,
+            settings: settings.clone(),
             known: Known::default(),
             pace: Pace::new(connection.retry_after.clone()),
-            output,
+            output: output.clone(),
             start: Some(start),
             paged: true,
             url: connection.url.clone(),
@@ -196,7 +207,7 @@ where
 
     async fn apply(&mut self, DeserializeGuard(object): DeserializeGuard<K>) -> Result<(), Closed> {
         let object = match object {
-            Ok(resource) => resource.read(self.proxy_name.as_deref()),
+            Ok(resource) => resource.read(&self.settings),
             Err(invalid) => Object { key: K::key(&invalid.metadata), verdict: Verdict::Rejected(invalid.error) },
         };
         for change in self.known.apply(object) {

@@ -1,4 +1,5 @@
-//! `--source kube`: the API server's Services, EndpointSlices, ServiceCIDRs and this node, each followed on its own.
+//! `--source kube`: the API server's Services, EndpointSlices and ServiceCIDRs, this node, its pods, and namespaces that
+//! say something of theirs, each kind followed on its own.
 
 mod connection;
 mod follow;
@@ -14,32 +15,31 @@ use self::{
     follow::{Follow, Selector},
     start::Start,
 };
-use super::output::Output;
+use super::{Change, Settings, output::Output};
+use crate::model::SocketLb;
 
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Whose object tells the zone.
-    pub node_name: String,
-    /// This proxy's `service.kubernetes.io/service-proxy-name`, if it is not the cluster's default one.
-    pub proxy_name: Option<String>,
-}
-
-/// Says what there is, then [`super::Change::Synced`], then what changes. Ends when nobody listens any more; dropping the
-/// future ends it too. An API server that fails is asked again, for ever: meanwhile, what it has said stays in force.
+/// Says what there is, then [`Change::Synced`], then what changes; of pods and namespaces for itself, with
+/// [`Change::PodsSynced`]: an account that may not list them is served all the Services. Ends when nobody listens any more;
+/// dropping the future ends it too. An API server that fails is asked again, for ever: meanwhile, what it has said stays in
+/// force.
 pub async fn run(connection: &Connection, settings: &Settings, output: &Output) {
-    let [services, slices, cidrs, node] = Start::of();
-    let labels = Selector { labels: Some(label_selector(settings.proxy_name.as_deref())), fields: None };
-    let this_node = Selector { labels: None, fields: Some(format!("metadata.name={}", settings.node_name)) };
-    let proxy_name = &settings.proxy_name;
+    let [services, slices, cidrs, node] = Start::of(&Change::Synced);
+    let [pods, namespaces] = Start::of(&Change::PodsSynced);
+    let ours = Selector::labels(label_selector(settings.proxy_name.as_deref()));
+    let this_node = Selector::fields(format!("metadata.name={}", settings.node_name));
+    let of_this_node = Selector::fields(format!("spec.nodeName={}", settings.node_name));
+    let with_the_switch = Selector::labels(SocketLb::KEY.to_owned());
     // Each ends only when nobody listens, which ends them all.
     tokio::select! {
-        _ = Follow::<core::Service>::new(connection, labels.clone(), proxy_name.clone(), output.clone(), services).run() => {}
-        _ = Follow::<discovery::EndpointSlice>::new(connection, labels, proxy_name.clone(), output.clone(), slices).run() => {}
-        _ = Follow::<networking::ServiceCIDR>::new(connection, Selector::default(), None, output.clone(), cidrs).run() => {}
-        _ = Follow::<core::Node>::new(connection, this_node, None, output.clone(), node).run() => {}
+        _ = Follow::<core::Service>::new(connection, ours.clone(), settings, output, services).run() => {}
+        _ = Follow::<discovery::EndpointSlice>::new(connection, ours, settings, output, slices).run() => {}
+        _ = Follow::<networking::ServiceCIDR>::new(connection, Selector::default(), settings, output, cidrs).run() => {}
+        _ = Follow::<core::Node>::new(connection, this_node, settings, output, node).run() => {}
+        _ = Follow::<core::Pod>::new(connection, of_this_node, settings, output, pods).run() => {}
+        _ = Follow::<core::Namespace>::new(connection, with_the_switch, settings, output, namespaces).run() => {}
     }
 }
 

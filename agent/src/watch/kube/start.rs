@@ -1,4 +1,4 @@
-//! When all kinds have said what there was at the start.
+//! When all kinds that belong together have said what there was at the start.
 
 use std::sync::{
     Arc,
@@ -11,16 +11,19 @@ use crate::watch::{
 };
 
 /// One kind's part in it.
-pub(super) struct Start(Arc<AtomicUsize>);
+pub(super) struct Start {
+    missing: Arc<AtomicUsize>,
+    says: Change,
+}
 
 impl Start {
-    pub(super) fn of<const KINDS: usize>() -> [Self; KINDS] {
+    pub(super) fn of<const KINDS: usize>(says: &Change) -> [Self; KINDS] {
         let missing = Arc::new(AtomicUsize::new(KINDS));
-        std::array::from_fn(|_| Self(Arc::clone(&missing)))
+        std::array::from_fn(|_| Self { missing: Arc::clone(&missing), says: says.clone() })
     }
 
     /// The last one to come says it.
     pub(super) async fn done(self, output: &Output) -> Result<(), Closed> {
-        if self.0.fetch_sub(1, AcqRel) == 1 { output.send(Change::Synced).await } else { Ok(()) }
+        if self.missing.fetch_sub(1, AcqRel) == 1 { output.send(self.says).await } else { Ok(()) }
     }
 }
