@@ -22,6 +22,7 @@ pub mod header;
 pub mod maglev;
 pub mod maps;
 pub mod marks;
+pub mod per_packet;
 pub mod scratch;
 pub mod select;
 pub mod service;

@@ -9,6 +9,7 @@ use crate::{
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendValue},
     marks,
+    per_packet::Levels,
     scratch::Scratch,
     service::{ServiceName, ServiceRecord, SourceRange},
     socket::Connection,
@@ -87,6 +88,8 @@ pub const SERVICE_CIDRS: u32 = 256;
 pub const SOURCE_RANGES: u32 = 1 << 16;
 /// Devices that XDP may send packets to: uplinks that have its program.
 pub const XDP_TARGETS: u32 = 64;
+/// Pods of a node whose connections are translated per packet. Memory is taken as they come.
+pub const PACKET_CGROUPS: u32 = 1 << 12;
 
 /// Key of a longest-prefix trie: `struct bpf_lpm_trie_key` (linux/bpf.h) with an address of family `A`.
 #[repr(C)]
@@ -126,5 +129,7 @@ pub const ALL: &[MapSpec] = &[
     spec::<u32, u64>("WITHDRAWALS", MapKind::Array, 1, MMAPABLE),
     spec::<u32, u64>("SERVICE_MARKS", MapKind::Array, marks::SERVICE_WORDS, MMAPABLE),
     spec::<u32, u64>("ANSWER_MARKS", MapKind::Array, marks::ANSWER_WORDS, 0),
+    spec::<u64, u32>("PACKET_CGROUPS", MapKind::Hash, PACKET_CGROUPS, NO_PREALLOC),
+    spec::<u32, Levels>("PACKET_LEVELS", MapKind::Array, 1, MMAPABLE),
     spec::<u32, u64>("STATS", MapKind::PerCpuArray, STATS_ENTRIES, 0),
 ];

@@ -10,14 +10,15 @@ use crate::{
     flow::{Flow, Tuple},
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendValue},
+    per_packet::Levels,
     service::{ServiceName, ServiceRecord, SourceRange},
     socket::{Datagrams, Translation},
 };
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
-        // SAFETY: each is `repr(C)` of integers with its padding spelled out (the sizes are asserted beside the
-        // types), so every byte is initialised.
+        // SAFETY: each is `repr(C)` or `repr(transparent)` of integers with its padding spelled out (the sizes are
+        // asserted beside the types), so every byte is initialised.
         $(unsafe impl Pod for $type {})+
     };
 }
@@ -43,6 +44,7 @@ pod!(
     FragmentKey<Addr6>,
     FragmentPorts,
     Bucket,
+    Levels,
     Translation,
     Datagrams,
 );

@@ -89,6 +89,8 @@ verdicts! {
     XdpLeft = "xdp_left",
     /// A packet had no hops left for its way on, and its sender was told by an ICMP error.
     HopsUsedUp = "hops_used_up",
+    /// A socket call was left alone: its pod is translated per packet (`millrace.io/socket-lb: off`).
+    SocketPodExcluded = "socket_pod_excluded",
 }
 
 /// Entries of STATS: room for verdicts to come without a new layout.

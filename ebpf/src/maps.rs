@@ -15,9 +15,11 @@ use millrace_common::{
     frontend::{FrontendKey, FrontendValue},
     maps::{
         AFFINITY, BACKENDS as BACKEND_IDS, FLOWS, FRAGMENTS, FRONTENDS, MMAPABLE, NEW_FLOWS, NO_PREALLOC,
-        SERVICE_CIDRS, SERVICES as RECORDS, SLOTS, SOCKETS as CONNECTIONS, SOURCE_RANGES, XDP_TARGETS as TARGETS,
+        PACKET_CGROUPS as CHOSEN, SERVICE_CIDRS, SERVICES as RECORDS, SLOTS, SOCKETS as CONNECTIONS, SOURCE_RANGES,
+        XDP_TARGETS as TARGETS,
     },
     marks,
+    per_packet::Levels,
     scratch::Scratch,
     service::{ServiceName, ServiceRecord, SourceRange},
     socket::{Connection, Datagrams},
@@ -86,6 +88,12 @@ pub(crate) static SERVICE_MARKS: Array<u64> = Array::with_max_entries(marks::SER
 /// Answers that are translated at a pod's veth: whatever has no mark is none of them.
 #[map]
 pub(crate) static ANSWER_MARKS: Array<u64> = Array::with_max_entries(marks::ANSWER_WORDS, 0);
+/// Cgroups of pods whose calls the socket hooks leave alone, by id.
+#[map]
+pub(crate) static PACKET_CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(CHOSEN, NO_PREALLOC);
+/// Where to look for them.
+#[map]
+pub(crate) static PACKET_LEVELS: Array<Levels> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STATS_ENTRIES, 0);
 

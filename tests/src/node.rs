@@ -24,6 +24,8 @@ pub struct Node {
     // Order of the fields: processes first, then what they use.
     host: Cgroup,
     pods: BTreeMap<String, Pod>,
+    /// `kubepods/burstable`: where a kubelet that uses no systemd puts most pods.
+    kubepods: [Cgroup; 2],
     pub cgroup: Cgroup,
     pub bpffs: Bpffs,
     pub netns: Netns,
@@ -39,8 +41,11 @@ impl Node {
         netns.sysctl(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])?;
         let cgroup = Cgroup::create(&unique(name))?;
         let host = cgroup.child("host")?;
+        let kubepods = cgroup.child("kubepods")?;
+        let kubepods = [kubepods.child("burstable")?, kubepods];
         let bpffs = Bpffs::mount(name)?;
-        Ok(Self { name: name.to_owned(), zone: zone.to_owned(), v4, host, pods: BTreeMap::new(), cgroup, bpffs, netns })
+        let (name, zone) = (name.to_owned(), zone.to_owned());
+        Ok(Self { name, zone, v4, host, pods: BTreeMap::new(), kubepods, cgroup, bpffs, netns })
     }
 
     /// The node's address in one family.
@@ -64,14 +69,19 @@ impl Node {
     /// # Errors
     /// What iproute2 or the kernel says.
     pub fn add_pod(&mut self, name: &str, v4: Ipv4Addr) -> Result<&Pod> {
-        let pod = Pod::create(name, v4, &self.netns, &self.cgroup)
+        let pod = Pod::create(name, v4, &self.netns, &self.kubepods[0])
             .with_context(|| format!("cannot wire pod {name} to node {}", self.name))?;
         Ok(self.pods.entry(name.to_owned()).insert_entry(pod).into_mut())
     }
 
     /// Ends the pod's processes and takes it off the node.
     pub fn remove_pod(&mut self, name: &str) {
-        self.pods.remove(name);
+        let Some(pod) = self.pods.remove(name) else { return };
+        let device = pod.device.clone();
+        drop(pod);
+        // The kernel takes namespaces apart when it comes to it, and the veth would be in the way of the next pod with
+        // this address. No error: it has come to it already.
+        drop(self.netns.ip(&[format!("link del {device}")]));
     }
 
     /// # Errors

@@ -1,5 +1,6 @@
 //! A pod as the AWS VPC CNI wires it: a veth pair whose host side is `eniXXXX`, an address of its own on `eth0`, and
-//! a default route over a link-local gateway that answers to the host side's MAC.
+//! a default route over a link-local gateway that answers to the host side's MAC. Its processes are where a kubelet has
+//! them: in a container's cgroup below the pod's, whose name has the pod's UID.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -19,6 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Pod {
     pub name: String,
+    pub uid: String,
     pub v4: Ipv4Addr,
     pub v6: Ipv6Addr,
     /// The veth's name on the node.
@@ -28,20 +30,23 @@ pub struct Pod {
     /// MAC of the node's side, which every packet of the pod is sent to.
     pub host_mac: [u8; 6],
     // Order of the fields: processes end before their namespace is taken away.
-    cgroup: Cgroup,
+    container: Cgroup,
+    pub cgroup: Cgroup,
     pub netns: Netns,
 }
 
 impl Pod {
-    /// Wires a pod to the node whose namespace and cgroup are given.
+    /// Wires a pod to the node whose namespace and whose pods' cgroup are given.
     ///
     /// # Errors
     /// What iproute2 or the kernel says.
-    pub(crate) fn create(name: &str, v4: Ipv4Addr, node: &Netns, node_cgroup: &Cgroup) -> Result<Self> {
+    pub(crate) fn create(name: &str, v4: Ipv4Addr, node: &Netns, pods: &Cgroup) -> Result<Self> {
         let v6 = twin(v4);
         let netns = Netns::create(name)?;
-        let cgroup = node_cgroup.child(name)?;
         let [a, b, c, d] = v4.octets();
+        let uid = uid(v4);
+        let cgroup = pods.child(&format!("pod{uid}"))?;
+        let container = cgroup.child(name)?;
         let device = format!("eni{a:02x}{b:02x}{c:02x}{d:02x}");
         let (mac, host_mac) = ([0x02, 0x50, a, b, c, d], [0x02, 0x48, a, b, c, d]);
         let (m, h) = (mac_text(mac), mac_text(host_mac));
@@ -62,7 +67,7 @@ impl Pod {
         ])?;
         netns.wait_for_address(v6)?;
         node.ip(&[format!("route add {v4}/32 dev {device} scope link"), format!("route add {v6}/128 dev {device}")])?;
-        Ok(Self { name: name.to_owned(), v4, v6, device, mac, host_mac, cgroup, netns })
+        Ok(Self { name: name.to_owned(), uid, v4, v6, device, mac, host_mac, container, cgroup, netns })
     }
 
     /// The pod's address in one family.
@@ -74,7 +79,7 @@ impl Pod {
     /// Where the pod's processes live.
     #[must_use]
     pub fn place(&self) -> Place {
-        Place { netns: self.netns.handle(), cgroup: self.cgroup.path.clone() }
+        Place { netns: self.netns.handle(), cgroup: self.container.path.clone() }
     }
 
     /// A process of the pod.
@@ -84,6 +89,12 @@ impl Pod {
     pub fn command(&self, program: &Path) -> Result<Command> {
         self.place().command(program)
     }
+}
+
+/// The UID of the pod that has, or will have, this address.
+#[must_use]
+pub fn uid(v4: Ipv4Addr) -> String {
+    format!("6d696c6c-7261-4365-8000-0000{:08x}", v4.to_bits())
 }
 
 fn mac_text(mac: [u8; 6]) -> String {

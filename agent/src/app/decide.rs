@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 use super::{Pipeline, health_checks::HealthChecks};
 use crate::{
     datapath::KernelTables,
-    diff::{Ticket, Usage},
+    diff::{ChosenPods, Ticket, Usage},
     health::Health,
     metrics::{MapLabel, Metrics, PolicyLabel},
     watch::Change,
@@ -42,8 +42,15 @@ pub(super) struct Loop {
     /// `endpoints.kubernetes.io/last-change-trigger-time` of slices in this batch.
     triggered: Vec<i64>,
     trimmed: bool,
+    told: Told,
+}
+
+/// To whom else the loop's decisions go.
+pub(super) struct Told {
     /// To the servers of health check node ports.
-    checks: watch::Sender<HealthChecks>,
+    pub checks: watch::Sender<HealthChecks>,
+    /// To who keeps the socket hooks away from pods.
+    pub chosen: watch::Sender<ChosenPods>,
 }
 
 impl Loop {
@@ -52,7 +59,7 @@ impl Loop {
         patience: Duration,
         health: Arc<Health>,
         metrics: Metrics,
-        checks: watch::Sender<HealthChecks>,
+        told: Told,
     ) -> Self {
         Self {
             pipeline,
@@ -64,7 +71,7 @@ impl Loop {
             oldest: None,
             triggered: Vec::new(),
             trimmed: false,
-            checks,
+            told,
         }
     }
 
@@ -145,13 +152,8 @@ impl Loop {
     fn round(&mut self) {
         let start = Instant::now();
         let round = self.pipeline.round();
-        self.checks.send_if_modified(|known| {
-            let changed = known != self.pipeline.health_checks();
-            if changed {
-                known.clone_from(self.pipeline.health_checks());
-            }
-            changed
-        });
+        tell(&self.told.checks, self.pipeline.health_checks());
+        tell(&self.told.chosen, self.pipeline.per_packet());
         let now = Instant::now();
         self.metrics.failed_operations.inc_by(round.failures as u64);
         if round.failures > 0 {
@@ -208,6 +210,16 @@ impl Loop {
             self.metrics.capacity.get_or_create(&MapLabel { map }).set(capacity.into());
         }
     }
+}
+
+fn tell<T: Clone + PartialEq>(to: &watch::Sender<T>, now: &T) {
+    to.send_if_modified(|known| {
+        let changed = known != now;
+        if changed {
+            known.clone_from(now);
+        }
+        changed
+    });
 }
 
 /// Parsing all objects of a large cluster leaves holes: back to the kernel with them.

@@ -4,10 +4,11 @@ mod config;
 mod decide;
 mod devices;
 mod health_checks;
+mod per_packet;
 mod pipeline;
 mod serve;
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{future::pending, net::IpAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use millrace_common::address::{addr4, addr6};
@@ -20,8 +21,8 @@ use tracing::{info, warn};
 pub use self::config::Config;
 pub use self::pipeline::{Pipeline, Round};
 use crate::{
-    datapath::{self, Attacher, Constants, KernelTables, SnatPorts, XdpAttacher, reserved_ports},
-    diff::Planner,
+    datapath::{self, Attacher, Constants, KernelTables, PacketTables, SnatPorts, XdpAttacher, reserved_ports},
+    diff::{ChosenPods, Planner},
     health::Health,
     metrics::Metrics,
     watch::{self, Output, Settings, Source, dir, kube},
@@ -93,12 +94,24 @@ async fn work(config: &Config) -> Result<()> {
     let source = origin.follow(settings, Output::new(changes, Arc::clone(&source_health)));
     let pipeline = Pipeline::new(config.node(addresses), config.service_cidrs.iter().copied(), planner, tables);
     let (checks, asked) = latest::channel(health_checks::HealthChecks::new());
-    let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone(), checks);
+    let (choose, chosen) = latest::channel(ChosenPods::default());
+    let told = decide::Told { checks, chosen: choose };
+    let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone(), told);
     let answering = health_checks::serve(asked, Arc::clone(&health));
+    let excluded = PacketTables::open(&config.pins)?;
+    let excluding = async {
+        // Without, the socket hooks leave every pod alone.
+        if config.socket_lb || config.socket_lb_udp {
+            per_packet::follow(chosen, cgroup, excluded).await
+        } else {
+            pending().await
+        }
+    };
     tokio::select! {
         result = source => result,
         never = listeners.serve(health, &metrics, &config.pins, source_health) => match never {},
         () = answering => Ok(()),
+        result = excluding => result,
         result = listening => result?.context("cannot follow the node's devices through rtnetlink"),
         result = attaching => result?,
         () = decide.run(incoming, addresses_changed) => Ok(()),

@@ -12,8 +12,8 @@ use tracing::{debug, info, warn};
 
 use crate::{
     datapath::{Tables, carry_out},
-    diff::{Plan, Planner, Refusal, Ticket},
-    lb::{Balancer, Conflict, Decision, HealthCheck, NodeInfo, Set, WantedPort},
+    diff::{ChosenPods, Plan, Planner, Refusal, Ticket},
+    lb::{Balancer, Conflict, Decision, HealthCheck, NodeInfo, Set, WantedPort, per_packet},
     model::{Index, ServiceKey},
     watch::Change,
 };
@@ -43,6 +43,7 @@ pub struct Pipeline<T> {
     /// Services under a Local policy without a local endpoint, and whether it is the internal one.
     no_local: BTreeMap<ServiceKey, NoLocal>,
     health_checks: BTreeMap<ServiceKey, HealthCheck>,
+    per_packet: ChosenPods,
     started: Started,
 }
 
@@ -87,6 +88,7 @@ impl<T: Tables> Pipeline<T> {
             conflicts: HashMap::new(),
             no_local: BTreeMap::new(),
             health_checks: BTreeMap::new(),
+            per_packet: ChosenPods::default(),
             started: Started::Listening,
         }
     }
@@ -98,11 +100,15 @@ impl<T: Tables> Pipeline<T> {
                 warn!(object = rejection.object, reason = rejection.reason, "rejected; what was known of it stays");
             }
             Change::Synced => self.synced(),
+            Change::PodsSynced => self.per_packet.complete = true,
             change => {
                 let dirty = self.index.apply(change);
                 self.dirty.extend(dirty.services);
                 if dirty.node {
                     self.renew_node();
+                }
+                if dirty.pods {
+                    self.per_packet.pods = per_packet(&self.index);
                 }
             }
         }
@@ -227,6 +233,12 @@ impl<T: Tables> Pipeline<T> {
     #[must_use]
     pub fn health_checks(&self) -> &BTreeMap<ServiceKey, HealthCheck> {
         &self.health_checks
+    }
+
+    /// The pods of this node that the socket hooks leave alone.
+    #[must_use]
+    pub fn per_packet(&self) -> &ChosenPods {
+        &self.per_packet
     }
 
     fn synced(&mut self) {

@@ -39,8 +39,8 @@ pub(super) struct Options {
     /// default routes]
     #[arg(long, env = "MILLRACE_NODE_IP", value_name = "IP", value_delimiter = ',')]
     node_ip: Vec<IpAddr>,
-    /// Where Services and EndpointSlices come from: `kube` (the API server) or `dir:PATH` (a watched directory of
-    /// ordinary YAML manifests)
+    /// Where Services, EndpointSlices and this node's Pods come from: `kube` (the API server) or `dir:PATH` (a watched
+    /// directory of ordinary YAML manifests)
     #[arg(long, env = "MILLRACE_SOURCE", value_name = "kube|dir:PATH")]
     source: Source,
     /// URL of the API server. It is reached directly, never through a service [default: CLUSTER_ENDPOINT in the
@@ -49,8 +49,8 @@ pub(super) struct Options {
     kube_api: Option<String>,
     #[command(flatten)]
     place: Place,
-    /// The cgroup v2 directory whose processes use services through the socket hooks [default: the root of the
-    /// hierarchy in the mount table]
+    /// The cgroup v2 directory whose processes use services through the socket hooks, and below which the kubelet keeps
+    /// its pods [default: the root of the hierarchy in the mount table]
     #[arg(long, env = "MILLRACE_CGROUP_ROOT", value_name = "PATH")]
     cgroup_root: Option<PathBuf>,
     /// A range that ClusterIPs are taken from: traffic to an address in it that no service has is dropped, not routed.
@@ -73,7 +73,8 @@ pub(super) struct Options {
     #[arg(long, env = "MILLRACE_VETH_PREFIX", value_name = "PREFIX", default_value = "eni")]
     veth_prefix: String,
     /// Who is translated when a TCP connection is made, so that none of its packets is: everybody (`on`), or only processes of
-    /// the host (`host-only`: pods are translated per packet, for service meshes that must see the ClusterIP)
+    /// the host (`host-only`: pods are translated per packet, for service meshes that must see the ClusterIP). With `on`, the
+    /// annotation `millrace.io/socket-lb: "off"` of a pod, or the label of its namespace, chooses single pods for that
     #[arg(long, env = "MILLRACE_SOCKET_LB", value_enum, default_value_t = SocketLb::On)]
     socket_lb: SocketLb,
     /// Translate pods' UDP in the socket hooks too, for nodes whose pod devices are not ours. Per-packet translation

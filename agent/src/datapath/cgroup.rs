@@ -77,7 +77,7 @@ pub fn check_alone(cgroup: &Path, pins: &Pins) -> Result<(), SetupError> {
 /// A map that every socket hook uses: its id tells one millrace from another.
 const MARK: &str = "FRONTENDS_V4";
 
-fn is_cgroup2(path: &Path) -> bool {
+pub(super) fn is_cgroup2(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 

@@ -90,6 +90,12 @@ pub fn features() -> Vec<Feature> {
             "the socket hooks are refused: host and pods could not be told apart",
             helper(socket, BpfHelper::BPF_FUNC_get_netns_cookie),
         ),
+        feature(
+            "bpf_get_current_ancestor_cgroup_id",
+            "5.7",
+            "the socket hooks are refused: pods that are translated per packet could not be told from others",
+            helper(socket, BpfHelper::BPF_FUNC_get_current_ancestor_cgroup_id),
+        ),
         feature("BTF of the kernel", "5.4", "the agent does not start", Path::new(KERNEL_TYPES).exists()),
         feature(
             "socket storage",

@@ -257,7 +257,7 @@ fn count(withdrawals: &SharedArray<u64>) -> io::Result<()> {
     withdrawals.store_word(0, 0, withdrawals.read(0)?.wrapping_add(1))
 }
 
-fn absent_is_fine(result: Result<(), aya::maps::MapError>) -> io::Result<()> {
+pub(super) fn absent_is_fine(result: Result<(), aya::maps::MapError>) -> io::Result<()> {
     match result.map_err(map_error) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         result => result,

@@ -6,6 +6,7 @@ mod address;
 mod connection;
 mod datagram;
 mod outgoing;
+mod per_packet;
 mod reverse;
 
 pub(crate) use connection::released;

@@ -13,7 +13,7 @@ use millrace_common::{
 use super::{
     ALLOW, REFUSE,
     address::{self, set4, set6},
-    connection, datagram,
+    connection, datagram, per_packet,
 };
 use crate::{
     choose::{Found, NoBackend, Service, find_frontend},
@@ -94,6 +94,10 @@ fn outgoing<F: Family, const CALL: bool>(ctx: &SockAddrContext, named: F::Addres
     let host = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) } == config::host_netns_cookie();
     let ours = host || if udp { config::socket_lb_udp_for_pods() } else { config::socket_lb_for_pods() };
     if !ours {
+        return Outcome::Leave;
+    }
+    if !host && per_packet::is_chosen() {
+        count(Verdict::SocketPodExcluded);
         return Outcome::Leave;
     }
     let Found::Frontend(frontend) = frontend else { return Outcome::Refuse };

@@ -16,7 +16,7 @@ use crate::{
     directory::{Directory, Kind},
     matrix::Column,
     scene::Scene,
-    table::{Case, From},
+    table::{Case, Expect, From, Protocol},
 };
 
 #[test]
@@ -29,25 +29,85 @@ fn a_node_chooses_the_endpoints_that_every_row_says() {
 
 #[test]
 fn over_the_socket_path_every_row_is_served_as_kube_proxy_would() {
-    rows(&["--socket-lb", "on"], "socket hooks", |_| true);
+    rows(&["--socket-lb", "on"], Path::Sockets, "socket hooks", |_| true);
 }
 
 #[test]
 fn over_the_per_packet_path_every_row_is_served_as_kube_proxy_would() {
-    rows(&["--socket-lb", "host-only"], "per packet", |_| true);
+    rows(&["--socket-lb", "host-only"], Path::Packets, "per packet", |_| true);
+}
+
+#[test]
+fn to_chosen_pods_of_a_node_with_socket_hooks_every_row_is_served_as_kube_proxy_would() {
+    rows(&["--socket-lb", "on"], Path::ChosenPods, "chosen pods", |_| true);
 }
 
 #[test]
 fn over_generic_xdp_every_row_from_outside_is_served_as_kube_proxy_would() {
-    rows(&["--xdp", "generic"], "XDP generic", |case| case.from == From::Outside);
+    rows(&["--xdp", "generic"], Path::Xdp, "XDP generic", |case| case.from == From::Outside);
 }
 
 #[test]
 fn over_native_xdp_every_row_from_outside_is_served_as_kube_proxy_would() {
-    rows(&["--xdp", "native"], "XDP native", |case| case.from == From::Outside);
+    rows(&["--xdp", "native"], Path::Xdp, "XDP native", |case| case.from == From::Outside);
 }
 
-fn rows(arguments: &[&str], heading: &str, of_the_path: impl Fn(&Case) -> bool) {
+/// Who serves a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    Sockets,
+    Packets,
+    /// Pods that are left to the packet path by a node whose socket hooks serve the others.
+    ChosenPods,
+    Xdp,
+}
+
+/// What n1 has counted that tells the paths apart.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    by_xdp: u64,
+    translated_sockets: u64,
+    excluded_calls: u64,
+}
+
+impl Counted {
+    fn of(scene: &Scene) -> Self {
+        let count = |verdict| scene.count(verdict).unwrap();
+        Self {
+            by_xdp: count(Verdict::XdpServed),
+            translated_sockets: count(Verdict::SocketTranslated),
+            excluded_calls: count(Verdict::SocketPodExcluded),
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            by_xdp: self.by_xdp - before.by_xdp,
+            translated_sockets: self.translated_sockets - before.translated_sockets,
+            excluded_calls: self.excluded_calls - before.excluded_calls,
+        }
+    }
+
+    /// A row that others served is no row of this path.
+    fn problem(self, path: Path, case: &Case) -> Option<String> {
+        let from_pod = matches!(case.from, From::Pod | From::PodSelf);
+        // Rows that nobody answers may be about addresses that are no service's on this node.
+        let answered = matches!(case.expect, Expect::Reached(_));
+        let connects = run::variants(case).iter().any(|variant| variant.protocol == Protocol::Tcp);
+        let wrong = match path {
+            Path::Xdp => self.by_xdp < run::packets_of_xdp(case),
+            Path::ChosenPods if from_pod => {
+                self.translated_sockets > 0 || (answered && connects && self.excluded_calls == 0)
+            }
+            Path::ChosenPods | Path::Sockets | Path::Packets => self.excluded_calls > 0,
+        };
+        wrong.then(|| {
+            format!("not served by {path:?}: {self:?}, {} packets at least are of XDP", run::packets_of_xdp(case))
+        })
+    }
+}
+
+fn rows(arguments: &[&str], path: Path, heading: &str, of_the_path: impl Fn(&Case) -> bool) {
     let directory = Directory::named().unwrap();
     let tables = directory.tables(Kind::Flow).unwrap();
     let cases: Vec<Case> = tables.into_iter().flat_map(|table| table::read(table).unwrap()).collect();
@@ -55,21 +115,15 @@ fn rows(arguments: &[&str], heading: &str, of_the_path: impl Fn(&Case) -> bool) 
     if cases.is_empty() {
         return;
     }
-    let mut scene = Scene::create(arguments).unwrap();
+    let mut scene = Scene::create(arguments, path == Path::ChosenPods).unwrap();
     let mut failed = Vec::new();
     for case in &cases {
-        let served = scene.count(Verdict::XdpServed).unwrap();
+        let before = Counted::of(&scene);
         let mut problems = run::run(&mut scene, case).unwrap_or_else(|error| vec![format!("{error:#}")]);
-        let served = scene.count(Verdict::XdpServed).unwrap() - served;
-        // A row that others served is no row of this path.
-        if arguments.contains(&"--xdp") && served < run::packets_of_xdp(case) {
-            problems.push(format!("XDP served {served} packets, {} at least are its", run::packets_of_xdp(case)));
-        }
-        println!(
-            "{:6} {heading:12} {} ({served} by XDP)",
-            if problems.is_empty() { "ok" } else { "FAILED" },
-            case.name
-        );
+        let counted = Counted::of(&scene).since(before);
+        problems.extend(counted.problem(path, case));
+        let verdict = if problems.is_empty() { "ok" } else { "FAILED" };
+        println!("{verdict:6} {heading:12} {} ({} by XDP)", case.name, counted.by_xdp);
         failed.extend(problems.into_iter().map(|problem| format!("{}: {problem}", case.name)));
     }
     assert!(failed.is_empty(), "with {arguments:?}:\n{}\n{}", failed.join("\n"), scene.stats());

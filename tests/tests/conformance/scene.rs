@@ -7,11 +7,11 @@ use millrace_tests::{
     address::{in_family, twin},
     agent::{self, Agent},
     client::{self, Running},
-    manifests::{Endpoint, LoadBalancer, Manifests, Port, Service},
+    manifests::{Endpoint, LoadBalancer, Manifests, Port, Service, pod},
     network::{Network, NodeSpec, OUTSIDE},
     node::Node,
     place::{self, Place},
-    pod::Pod,
+    pod::{Pod, uid},
 };
 
 use crate::table::{Becomes, Case, From, Policy, Protocol, ServiceRow, State};
@@ -38,8 +38,8 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// `arguments`: of both agents.
-    pub(crate) fn create(arguments: &[&str]) -> Result<Self> {
+    /// `arguments`: of both agents; `chosen`: all pods say that they are to be translated per packet.
+    pub(crate) fn create(arguments: &[&str], chosen: bool) -> Result<Self> {
         let specs = [NodeSpec { name: "n1", zone: "a", number: 1 }, NodeSpec { name: "n2", zone: "a", number: 2 }];
         let mut network = Network::create(&specs)?;
         let mut servers = Vec::new();
@@ -48,6 +48,10 @@ impl Scene {
             servers.push(client::serve(&pod.place(), name, TARGET)?);
         }
         let manifests = Manifests::create()?;
+        if chosen {
+            let pods = PODS.map(|(name, node, address)| pod(node, "default", name, &uid(address), Some("off")));
+            manifests.apply("pods.yaml", &pods)?;
+        }
         let through =
             |ip: IpAddr| format!("route add {ip} via {}", in_family(Ipv4Addr::new(10, 0, 0, 1), ip.is_ipv6()));
         let routes: Vec<_> = ROUTED.into_iter().flat_map(both).map(through).collect();
