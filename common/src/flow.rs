@@ -80,6 +80,10 @@ pub struct Flow<A> {
     /// Index of the device that the flow began on, where its answers leave by; 0: they are for this node itself. Means
     /// something only with [`state::NODE`].
     pub device: u32,
+    /// What XDP remembers of the way on: the next hop ([`crate::way`]).
+    pub way: u64,
+    /// The same: how large a packet it carries.
+    pub reach: u32,
     pub tail: u32,
 }
 
@@ -194,8 +198,8 @@ pub mod loop_address {
 
 const _: () = assert!(size_of::<Tuple<Addr4>>() == 16);
 const _: () = assert!(size_of::<Tuple<Addr6>>() == 40);
-const _: () = assert!(size_of::<Flow<Addr4>>() == 44);
-const _: () = assert!(size_of::<Flow<Addr6>>() == 68);
+const _: () = assert!(size_of::<Flow<Addr4>>() == 56);
+const _: () = assert!(size_of::<Flow<Addr6>>() == 80);
 
 #[cfg(test)]
 mod tests {

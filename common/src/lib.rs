@@ -30,6 +30,7 @@ pub mod snat;
 pub mod socket;
 pub mod sweep;
 pub mod verdict;
+pub mod way;
 
 #[cfg(feature = "user")]
 mod pod;

@@ -127,6 +127,7 @@ pub const ALL: &[MapSpec] = &[
     spec::<u32, u32>("XDP_TARGETS", MapKind::Hash, XDP_TARGETS, 0),
     spec::<u32, Bucket>("ANSWERS", MapKind::PerCpuArray, 1, 0),
     spec::<u32, u64>("WITHDRAWALS", MapKind::Array, 1, MMAPABLE),
+    spec::<u32, u64>("ROUTE_CHANGES", MapKind::Array, 1, MMAPABLE),
     spec::<u32, u64>("SERVICE_MARKS", MapKind::Array, marks::SERVICE_WORDS, MMAPABLE),
     spec::<u32, u64>("ANSWER_MARKS", MapKind::Array, marks::ANSWER_WORDS, 0),
     spec::<u64, u32>("PACKET_CGROUPS", MapKind::Hash, PACKET_CGROUPS, NO_PREALLOC),

@@ -63,5 +63,5 @@ impl<A: Default + Copy> Packet<A> {
     }
 }
 
-const _: () = assert!(size_of::<Scratch<crate::address::Addr4>>() == 2 * 36 + 44 + QUOTE);
-const _: () = assert!(size_of::<Scratch<crate::address::Addr6>>() == 2 * 60 + 68 + QUOTE);
+const _: () = assert!(size_of::<Scratch<crate::address::Addr4>>() == 2 * 36 + 56 + QUOTE);
+const _: () = assert!(size_of::<Scratch<crate::address::Addr6>>() == 2 * 60 + 80 + QUOTE);

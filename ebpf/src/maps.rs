@@ -82,6 +82,9 @@ pub(crate) static ANSWERS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1
 /// How many UDP frontends were deleted so far.
 #[map]
 pub(crate) static WITHDRAWALS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+/// How often the ways on may have changed, as far as the agent was told.
+#[map]
+pub(crate) static ROUTE_CHANGES: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 /// Addresses that services have: whatever has no mark is none of them.
 #[map]
 pub(crate) static SERVICE_MARKS: Array<u64> = Array::with_max_entries(marks::SERVICE_WORDS, MMAPABLE);

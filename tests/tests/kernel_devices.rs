@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millrace_agent::datapath::has_tcx;
+use aya::maps::{Array, Map, MapData};
+use millrace_agent::datapath::{Pins, has_tcx};
 use millrace_tests::{
     agent::{Agent, run_to_end},
     manifests::Manifests,
@@ -32,6 +33,12 @@ fn tc(node: &Node, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Of either family, unlike a batch's.
+fn ip(node: &Node, command: &str) {
+    let output = node.place().command("ip".as_ref()).unwrap().args(command.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Our programs among the filters of a device, in both directions.
 fn filters(node: &Node, device: &str) -> usize {
     let shown = ["ingress", "egress"].map(|direction| tc(node, &["filter", "show", "dev", device, direction]));
@@ -43,7 +50,7 @@ fn links(agent: &Agent) -> usize {
     status["device_links"].as_u64().unwrap() as usize
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "not so after {PATIENCE:?}: {what}");
@@ -87,14 +94,52 @@ fn a_device_is_an_uplink_as_soon_as_a_default_route_leads_over_it() {
     let node = network.node("n1").unwrap();
     let without = ["route del default", "-6 route del default"];
     for command in without {
-        let words: Vec<&str> = command.split(' ').collect();
-        let output = node.place().command("ip".as_ref()).unwrap().args(&words).output().unwrap();
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        ip(node, command);
     }
     let _agent = Agent::start(node, &manifests, &["--tc", "clsact"]).unwrap();
     assert_eq!(filters(node, "uplink"), 0);
     node.netns.ip(&["route add default via 10.0.0.254"]).unwrap();
     wait_until("both programs are on the uplink", || filters(node, "uplink") == 2);
+}
+
+/// How often the ways of packets may have changed, as the programs are told.
+fn route_changes(node: &Node) -> u64 {
+    let map = MapData::from_pin(Pins::at(&node.bpffs.path).map("ROUTE_CHANGES")).unwrap();
+    let map: Array<MapData, u64> = Map::from_map_data(map).unwrap().try_into().unwrap();
+    map.get(&0, 0).unwrap()
+}
+
+/// Whatever a packet's way follows from: what the programs remember of it ends with the change.
+#[test]
+fn the_programs_are_told_when_the_ways_of_packets_change() {
+    let (network, manifests) = (network(), Manifests::create().unwrap());
+    let node = network.node("n1").unwrap();
+    let _agent = Agent::start(node, &manifests, &[]).unwrap();
+    for change in [
+        "neighbour replace 10.0.0.254 lladdr 02:00:00:00:fe:77 dev uplink nud permanent",
+        "neighbour replace fd00::77 lladdr 02:00:00:00:fe:77 dev uplink nud permanent",
+        "route add 192.0.2.0/24 via 10.0.0.254",
+        "route add fd00:77::/64 dev uplink",
+        "rule add from 192.0.2.1 lookup 77",
+        "-6 rule add from fd00:77::1 lookup 77",
+        "link set uplink mtu 1400",
+        "address add 192.0.2.1/32 dev uplink",
+    ] {
+        let before = quiet(node);
+        ip(node, change);
+        wait_until(change, || route_changes(node) > before);
+    }
+}
+
+/// The count when nothing has changed for a while.
+fn quiet(node: &Node) -> u64 {
+    let mut count = route_changes(node);
+    wait_until("nothing changes by itself", || {
+        thread::sleep(Duration::from_millis(300));
+        let before = std::mem::replace(&mut count, route_changes(node));
+        before == count
+    });
+    count
 }
 
 #[test]

@@ -74,7 +74,8 @@ async fn work(config: &Config) -> Result<()> {
     let xdp = XdpAttacher::new(config.pins.clone(), config.xdp);
 
     let (device_events, heard) = mpsc::channel(AHEAD);
-    let listening = tokio::spawn(datapath::netlink::listen(config.selection(), device_events));
+    let changes = datapath::RouteChanges::open(&config.pins)?;
+    let listening = tokio::spawn(datapath::netlink::listen(config.selection(), changes, device_events));
     let mut devices = devices::Devices::new(loaded, attacher, xdp, heard);
     let addresses = devices.attach_all().await?;
     for device in config.devices.iter().filter(|device| !datapath::host::has_device(device)) {

@@ -31,6 +31,7 @@ mod sweep;
 mod syscall;
 mod tables;
 mod tc;
+mod ways;
 mod words;
 mod xdp;
 
@@ -50,6 +51,7 @@ pub use snapshot::snapshot;
 pub use sweep::sweep;
 pub use tables::KernelTables;
 pub use tc::{Attacher, TcMode, has_tcx};
+pub use ways::RouteChanges;
 pub use xdp::{XdpAttacher, XdpMode};
 
 use crate::diff::Op;

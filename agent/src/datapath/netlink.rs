@@ -1,4 +1,5 @@
-//! Listens to rtnetlink: devices, addresses and default routes as they come and go, without polling.
+//! Listens to rtnetlink: devices, addresses and default routes as they come and go, and that anything has changed which
+//! the ways of packets follow from, without polling.
 
 use std::{
     io,
@@ -19,19 +20,25 @@ use rtnetlink::{
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::devices::{DeviceEvent, Devices, Heard, Selection};
+use super::{
+    RouteChanges,
+    devices::{DeviceEvent, Devices, Heard, Selection},
+};
 
 /// Says what is there, then what changes, until nobody listens.
 ///
 /// # Errors
-/// When the namespace cannot be listened to or read.
-pub async fn listen(selection: Selection, events: mpsc::Sender<DeviceEvent>) -> io::Result<()> {
+/// When the namespace cannot be listened to or read, or `changes` cannot be counted.
+pub async fn listen(selection: Selection, changes: RouteChanges, events: mpsc::Sender<DeviceEvent>) -> io::Result<()> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv6Ifaddr,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Rule,
+        MulticastGroup::Neigh,
     ];
     let (connection, handle, mut messages) = new_multicast_connection(&groups)?;
     let connection = tokio::spawn(connection);
@@ -48,6 +55,8 @@ pub async fn listen(selection: Selection, events: mpsc::Sender<DeviceEvent>) -> 
         let Some((message, _)) = messages.next().await else {
             return Err(io::Error::other("the kernel closed the rtnetlink socket"));
         };
+        // Whatever it is: to ask the kernel once too often costs little.
+        changes.count()?;
         due = match message.payload {
             NetlinkPayload::InnerMessage(message) => heard(message).map_or_else(Vec::new, |heard| devices.hear(heard)),
             NetlinkPayload::Overrun(_) => {

@@ -5,6 +5,8 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd, BorrowedFd},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -64,6 +66,8 @@ impl Stage {
             format!("neighbour replace {address} lladdr {mac} dev {device} nud permanent")
         };
         node.netns.ip(&[
+            // The one that the harness's packets are sent to.
+            "link set uplink address 02:00:00:00:00:02".to_owned(),
             known(ROUTER.into(), "02:00:00:00:fe:01", "uplink"),
             known(twin(ROUTER).into(), "02:00:00:00:fe:01", "uplink"),
             known(POD.1.into(), &mac, &veth),
@@ -92,7 +96,10 @@ impl Stage {
             Place::Elsewhere => format!("route replace {range} via {} dev uplink", in_family(router, v6)),
             Place::Here => format!("route replace {range} via {} dev {} onlink", in_family(pod.v4, v6), pod.device),
         });
-        node.netns.ip(&commands)
+        node.netns.ip(&commands)?;
+        // XDP remembers the ways of before for the rest of a second.
+        thread::sleep(Duration::from_secs(2));
+        Ok(())
     }
 }
 

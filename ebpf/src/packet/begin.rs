@@ -176,6 +176,8 @@ fn choose<F: Network, H: Hook>(
         last_seen: flow::now(),
         state: state::SEEN | state,
         device: if H::CLIENT == Client::Outside { device } else { 0 },
+        way: 0,
+        reach: 0,
         tail: tag,
     };
     Chosen::Backend

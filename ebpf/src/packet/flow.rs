@@ -28,6 +28,8 @@ pub(super) fn read<A: Address>(entry: *const Flow<A>, tag: u32, to: &mut Flow<A>
             to.last_seen = read_volatile(&raw const (*entry).last_seen);
             to.state = read_volatile(&raw const (*entry).state);
             to.device = read_volatile(&raw const (*entry).device);
+            to.way = read_volatile(&raw const (*entry).way);
+            to.reach = read_volatile(&raw const (*entry).reach);
             to.tail = tag;
         }
     })
@@ -97,6 +99,9 @@ pub(super) fn turn<A: Address>(entry: &mut Flow<A>, packet: &Packet<A>, tag: u32
     entry.destination = packet.tuple.source;
     entry.source_port = packet.tuple.destination_port;
     entry.destination_port = packet.tuple.source_port;
+    // That of the other direction is another.
+    entry.way = 0;
+    entry.reach = 0;
     entry.tail = tag;
 }
 
@@ -118,6 +123,16 @@ pub(super) fn touch<A: Address>(entry: *mut Flow<A>, flow: &Flow<A>, packet: &Pa
     }
 }
 
+/// As [`touch`], for a flow that was touched a moment ago.
+#[inline(always)]
+pub(super) fn mark<A: Address>(entry: *mut Flow<A>, flow: &Flow<A>, packet: &Packet<A>) {
+    let seen = flow.state | bits(packet);
+    if seen != flow.state {
+        // SAFETY: as in `touch`.
+        unsafe { write_volatile(&raw mut (*entry).state, seen) };
+    }
+}
+
 /// [`state`] bits that a packet brings.
 #[inline(always)]
 pub(super) fn bits<A>(packet: &Packet<A>) -> u32 {
@@ -136,6 +151,12 @@ pub(super) fn bits<A>(packet: &Packet<A>) -> u32 {
 /// Seconds of CLOCK_MONOTONIC.
 #[inline(always)]
 pub(super) fn now() -> u32 {
+    (clock() / 1_000_000_000) as u32
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC, of the last tick.
+#[inline(always)]
+pub(super) fn clock() -> u64 {
     // SAFETY: a helper without arguments.
-    (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
+    unsafe { bpf_ktime_get_coarse_ns() }
 }

@@ -21,4 +21,5 @@ mod source_ranges;
 mod sweep;
 mod translate;
 mod uplink;
+mod ways;
 mod xdp;

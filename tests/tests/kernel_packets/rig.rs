@@ -330,7 +330,7 @@ impl Rig {
         self.map(map).try_into().unwrap()
     }
 
-    fn store<V: Pod>(&mut self, map: &str, index: u32, value: V) {
+    pub(crate) fn store<V: Pod>(&mut self, map: &str, index: u32, value: V) {
         let mut map: Array<&mut MapData, V> = self.map_mut(map).try_into().unwrap();
         map.set(index, value, 0).unwrap();
     }

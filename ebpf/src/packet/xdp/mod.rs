@@ -66,33 +66,60 @@ pub(crate) fn from_uplink<B: Back>(xdp: *mut xdp_md) -> u32 {
     }
 }
 
-/// A packet of a known flow costs one lookup or two; everything else is decided at leisure.
-#[inline(never)]
+/// A packet of a known flow costs one lookup or two; everything else is decided at leisure. Each is a function of its own that
+/// the program itself calls: their stacks do not add up.
+#[inline(always)]
 fn serve<F: Network, B: Back>(xdp: *mut xdp_md) -> u32 {
-    let Some(scratch) = scratch::<F>() else { return XDP_PASS };
-    let Scratch { packet, to, .. } = scratch;
+    let action = established::<F, B>(xdp);
+    if action != NOT_ESTABLISHED {
+        return action;
+    }
+    let Some(Scratch { packet, to, .. }) = scratch::<F>() else { return XDP_PASS };
+    match fresh::<F>(xdp, packet, to) {
+        Decision::Send => begun::<F, B>(xdp, packet, to),
+        Decision::Drop => {
+            count(Verdict::XdpServed);
+            XDP_DROP
+        }
+        Decision::Pass | Decision::Refuse | Decision::Turn => XDP_PASS,
+    }
+}
+
+/// No action of XDP's.
+const NOT_ESTABLISHED: u32 = u32::MAX;
+
+/// What becomes of a packet of an established flow, and of one that is not plain. The kernel is asked for the way once a
+/// moment.
+#[inline(never)]
+fn established<F: Network, B: Back>(xdp: *mut xdp_md) -> u32 {
+    let Some(Scratch { packet, to, .. }) = scratch::<F>() else { return XDP_PASS };
     if !read::<F>(xdp, packet) {
         return XDP_PASS;
     }
-    let known = known::<F>(packet, to);
-    if known.is_none() {
-        match fresh::<F>(xdp, packet, to) {
-            Decision::Send => {}
-            Decision::Drop => {
-                count(Verdict::XdpServed);
-                return XDP_DROP;
-            }
-            Decision::Pass | Decision::Refuse | Decision::Turn => return XDP_PASS,
-        }
+    let Some((entry, verdict)) = known::<F>(packet, to) else { return NOT_ESTABLISHED };
+    let mut way = Way::NONE;
+    // Before the kernel is asked: a change meanwhile ends the moment.
+    let moment = way::moment();
+    if way::remembered::<F>(xdp, packet, to, moment, &mut way) {
+        flow::mark(entry, to, packet);
+    } else if way::find::<F>(xdp, packet, to, &mut way) {
+        way::remember::<F>(xdp, packet, entry, to, moment, &way);
+        flow::touch(entry, to, packet);
+    } else {
+        count(Verdict::XdpLeft);
+        return XDP_PASS;
     }
+    count(verdict);
+    send::<F, B>(xdp, packet, to, &way)
+}
+
+/// A flow that has just begun, or was answered for the first time, goes on.
+#[inline(never)]
+fn begun<F: Network, B: Back>(xdp: *mut xdp_md, packet: &Packet<F::Address>, to: &Flow<F::Address>) -> u32 {
     let mut way = Way::NONE;
     if !way::find::<F>(xdp, packet, to, &mut way) {
         count(Verdict::XdpLeft);
         return XDP_PASS;
-    }
-    if let Some((entry, verdict)) = known {
-        flow::touch(entry, to, packet);
-        count(verdict);
     }
     send::<F, B>(xdp, packet, to, &way)
 }

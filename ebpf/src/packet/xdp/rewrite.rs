@@ -17,7 +17,7 @@ use crate::packet::{
 
 /// Gives the packet the addresses and ports of `to`, and takes a hop off it. `macs`: its new source, then its destination. False if a place lies
 /// beyond the packet, which the parser has ruled out.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn rewrite<F: Network>(
     xdp: *mut xdp_md,
     packet: &Packet<F::Address>,
