@@ -17,6 +17,19 @@ pub struct Machine {
     pub virtual_machine: bool,
     /// Load average of a minute before the first figure and after the last; these include the bench's own processes.
     pub load: [f64; 2],
+    /// It was booted for the run, for the sake of its kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
+}
+
+/// What only the host of a machine knows of it, and adds to the figures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guest {
+    /// Its processors are software: figures are ratios, and nothing else.
+    pub emulated: bool,
+    /// The host's load average of a minute, before the boot and after the end.
+    pub host_load: [f64; 2],
 }
 
 impl Machine {
@@ -37,6 +50,7 @@ impl Machine {
             memory_gib: kib / f64::from(1 << 20),
             virtual_machine: field(&cpuinfo, "flags").split(' ').any(|flag| flag == "hypervisor"),
             load: [load(); 2],
+            guest: None,
         }
     }
 

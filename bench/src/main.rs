@@ -14,7 +14,7 @@ use millrace_bench::{
         client::{self, Operation, Target, orders},
         count, server,
     },
-    report, scale, services,
+    report, rivals, scale, services,
 };
 use millrace_tests::interrupt;
 use nix::unistd::Pid;
@@ -81,6 +81,10 @@ enum Verb {
         #[arg(long = "target", required = true)]
         targets: Vec<Target>,
     },
+    /// In a rival's namespace: write what `ipvsadm --restore` reads to IPVS, by one socket; nanoseconds of the kernel on
+    /// standard output.
+    #[command(hide = true)]
+    IpvsRestore,
     /// Inside a pod: whole connections to one target; nanoseconds from each to the next as JSON on standard output.
     #[command(hide = true)]
     Count {
@@ -130,6 +134,7 @@ fn main() -> Result<()> {
             cpu.map_or(Ok(()), probe::pin)?;
             println!("{}", serde_json::to_string(&client::run(operation, &targets, rounds)?)?);
         }
+        Verb::IpvsRestore => println!("{}", rivals::ipvs::restore(std::io::stdin().lock())?.as_nanos()),
         Verb::Count { connections, target } => {
             println!("{}", serde_json::to_string(&count::run(target, connections)?)?);
         }

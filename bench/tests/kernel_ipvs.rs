@@ -9,7 +9,8 @@ use rivals::{checks::all, stage::Stage};
 #[test]
 fn ipvs_does_what_kube_proxy_does() {
     let stage = Stage::new();
-    let mut rival = Ipvs::new(stage.namespace(), Backend::Nft, stage.node());
+    let mut rival =
+        Ipvs::new(stage.namespace(), Backend::Nft, stage.node(), env!("CARGO_BIN_EXE_millrace-bench").into());
     if rival.is_supported().unwrap() {
         all(&mut rival, &stage);
     } else {

@@ -5,7 +5,10 @@ use std::{fs, path::Path};
 
 use millrace_bench::{
     contestants::Kind,
-    report::{Report, bars::bars, markdown::page, plots::plots, read},
+    machine::Guest,
+    report::{Part, Participant, Report, bars::bars, markdown::page, plots::plots, read, write},
+    rivals::Way,
+    stats::Spread,
 };
 
 fn golden(file: &str) -> std::path::PathBuf {
@@ -40,6 +43,15 @@ fn a_promise_that_was_not_kept_is_said_to_be_so() {
 }
 
 #[test]
+fn a_rival_that_was_given_up_too_early_to_tell_keeps_its_promise_open() {
+    let mut report = report();
+    report.limit_seconds = 1.0;
+    let bars = bars(&report);
+    let bar = bars.iter().find(|bar| bar.promise.contains("50 times as fast as nftables")).unwrap();
+    assert_eq!((bar.found.as_str(), bar.met), ("more than 12 times", None));
+}
+
+#[test]
 fn what_was_not_measured_is_named_wherever_it_would_stand() {
     let page = page(&report());
     assert!(page.contains("**IPVS: NOT MEASURED, this kernel does not have it.**"), "{page}");
@@ -63,4 +75,55 @@ fn plots_have_a_line_for_each_contestant_and_no_background() {
             assert!(!svg.to_uppercase().contains(colour), "{name} has {colour}");
         }
     }
+}
+
+/// The same in a machine that was booted for IPVS.
+fn report_in_vm() -> Report {
+    let mut report = report();
+    report.arguments = ["services", "--sizes", "1,10000"].map(str::to_owned).to_vec();
+    report.machine.cpus = 1;
+    report.machine.distribution = String::new();
+    report.machine.guest = Some(Guest { emulated: true, host_load: [1.0, 3.0] });
+    for participant in report.participants.iter_mut().filter(|participant| participant.kind == Kind::Ipvs) {
+        *participant = Participant { kind: Kind::Ipvs, version: Some("ipvsadm v1.31".to_owned()), absent: None };
+    }
+    for size in &mut report.sizes {
+        let mut figures = size.of(Kind::Millrace).unwrap().clone();
+        figures.kind = Kind::Ipvs;
+        figures.start = None;
+        let own = figures.programming.unwrap().median;
+        let spread = |median: f64| Spread { median, min: median, max: median };
+        figures.programming = Some(spread(10.0 * own));
+        figures.parts = vec![
+            Part { way: Way::Decision, took: spread(own) },
+            Part { way: Way::Netlink, took: spread(4.0 * own) },
+            Part { way: Way::IpSets, took: spread(5.0 * own) },
+        ];
+        size.figures.retain(|figures| figures.kind != Kind::Ipvs);
+        size.figures.push(figures);
+        size.figures.iter_mut().for_each(|figures| figures.churn = None);
+    }
+    report
+}
+
+#[test]
+fn a_page_from_a_virtual_machine_says_so_and_takes_no_other_pages_place() {
+    let report = report_in_vm();
+    let page = page(&report);
+    if std::env::var_os("MILLRACE_BLESS").is_some() {
+        fs::write(golden("report-vm.md"), &page).unwrap();
+    }
+    assert_eq!(page, fs::read_to_string(golden("report-vm.md")).unwrap());
+    let out = tempfile::tempdir().unwrap();
+    write(&report, out.path()).unwrap();
+    assert!(out.path().join("benchmarks-vm.md").exists() && !out.path().join("benchmarks.md").exists());
+    assert_eq!(read(&out.path().join("benchmarks-vm/services.json")).unwrap().machine, report.machine);
+}
+
+#[test]
+fn the_promise_about_ipvs_is_held_against_its_netlink_part_alone() {
+    let bars = bars(&report_in_vm());
+    let bar = bars.iter().find(|bar| bar.promise.contains("IPVS over netlink")).unwrap();
+    assert_eq!(bar.found, "4 times; 10 times with its IP sets, addresses and rules");
+    assert_eq!(bar.met, Some(true), "3 are promised");
 }

@@ -1,6 +1,10 @@
 //! `cargo xtask demo`: builds the agent and the demo, and becomes the demo.
 
-use std::{ffi::OsString, process::Command};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    process::Command,
+};
 
 use anyhow::Result;
 
@@ -26,11 +30,16 @@ pub(crate) fn demo(arguments: &Arguments) -> Result<()> {
 /// `prepare` has seen its command.
 pub(crate) fn release_and_become(
     package: &str,
-    arguments: &[OsString],
+    arguments: &[impl AsRef<OsStr>],
     prepare: impl FnOnce(&mut Command),
 ) -> Result<()> {
-    run(cargo("build").args(["--release", "--package", "millrace-agent", "--package", package]))?;
-    let mut command = program(workspace::target().join("release").join(package));
+    let mut command = program(release(package)?);
     prepare(&mut command);
     become_program(command.args(arguments))
+}
+
+/// Builds the agent and one more package in release mode. Returns that package's binary of the same name.
+pub(crate) fn release(package: &str) -> Result<PathBuf> {
+    run(cargo("build").args(["--release", "--package", "millrace-agent", "--package", package]))?;
+    Ok(workspace::target().join("release").join(package))
 }

@@ -53,7 +53,12 @@ const DEBIAN_LLVM: u32 = 22;
 pub(crate) fn everything() -> Result<()> {
     formatter_and_linter()?;
     to_measure()?;
-    tools(&MACHINES, "the virtual machines of the kernel matrix")
+    to_emulate()
+}
+
+/// What machines with other kernels need, of this architecture.
+pub(crate) fn to_emulate() -> Result<()> {
+    tools(&MACHINES, "virtual machines with other kernels")
 }
 
 /// What these machines of the kernel matrix need.

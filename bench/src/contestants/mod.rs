@@ -10,7 +10,11 @@ use std::{net::IpAddr, path::PathBuf, rc::Rc, time::Duration};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::{cluster::Cluster, rivals::Backend, topology::Topology};
+use crate::{
+    cluster::Cluster,
+    rivals::{Backend, Part},
+    topology::Topology,
+};
 
 /// One way to proxy services, in the kernel of one node.
 pub trait Contestant {
@@ -50,12 +54,14 @@ pub trait Contestant {
 }
 
 /// How long it took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Programmed {
     /// Deciding and writing: what a proxy that knows the services does until they are in the kernel.
     pub took: Duration,
     /// The whole start of an agent: process, lists from the API server, parsing and all. `None`: there is no agent.
     pub start: Option<Duration>,
+    /// Where the time went, as far as it went several ways.
+    pub parts: Vec<Part>,
 }
 
 /// MiB. `None`: not known here, or there is no such thing.

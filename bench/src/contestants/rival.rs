@@ -9,7 +9,7 @@ use super::{Contestant, Memory, Programmed, Tooling, kernel_memory::Account};
 use crate::{
     cluster::{Cluster, told},
     rivals::{self, Backend, Iptables, Ipvs, Namespace, Nftables, Tools},
-    topology::Topology,
+    topology::{Topology, own_binary},
 };
 
 struct Rival {
@@ -30,7 +30,8 @@ pub(super) fn nftables(topology: &Topology, cluster: Cluster, tooling: &Tooling)
 
 /// kube-proxy's container has the nft back end for the rules around it.
 pub(super) fn ipvs(topology: &Topology, cluster: Cluster, tooling: &Tooling) -> Result<Found> {
-    found(topology, cluster, tooling, |namespace, node| Box::new(Ipvs::new(namespace, Backend::Nft, node)))
+    let writer = own_binary()?;
+    found(topology, cluster, tooling, |namespace, node| Box::new(Ipvs::new(namespace, Backend::Nft, node, writer)))
 }
 
 fn found(
@@ -58,7 +59,7 @@ impl Contestant for Rival {
         let services = told::services(&self.cluster);
         let start = Instant::now();
         self.rival.program(services)?;
-        Ok(Programmed { took: start.elapsed(), start: None })
+        Ok(Programmed { took: start.elapsed(), start: None, parts: self.rival.parts().to_vec() })
     }
 
     fn replace(&mut self, i: u32, endpoints: &[IpAddr]) -> Result<()> {

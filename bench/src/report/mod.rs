@@ -14,6 +14,7 @@ use crate::{
     contestants::{Kind, Memory},
     machine::Machine,
     probe::client::Operation,
+    rivals::Way,
     stats::Spread,
 };
 
@@ -60,11 +61,21 @@ pub struct Figures {
     pub programming: Option<Spread>,
     /// The same with an agent's start and its lists from the API server.
     pub start: Option<Spread>,
+    /// Where the time of `programming` went, as far as it went several ways.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
     /// One endpoint of one service goes or comes, milliseconds: the median, the fastest and the slowest.
     pub change: Option<Spread>,
     pub memory: Memory,
     pub traffic: Vec<Traffic>,
     pub churn: Option<Churn>,
+}
+
+/// One way into the kernel, seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    pub way: Way,
+    pub took: Spread,
 }
 
 /// Connections under load while endpoints of their service were replaced.
@@ -125,6 +136,20 @@ pub struct Traffic {
     pub p50_own_ratio: Spread,
 }
 
+impl Report {
+    /// Of its page, without the ending, and of the directory beside it: a run in a machine of its own never takes the place
+    /// of one on this machine.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        if self.machine.guest.is_some() { "benchmarks-vm" } else { "benchmarks" }
+    }
+
+    #[must_use]
+    pub fn is_emulated(&self) -> bool {
+        self.machine.guest.as_ref().is_some_and(|guest| guest.emulated)
+    }
+}
+
 impl Size {
     #[must_use]
     pub fn of(&self, kind: Kind) -> Option<&Figures> {
@@ -149,11 +174,18 @@ impl Figures {
             given_up: false,
             programming: None,
             start: None,
+            parts: Vec::new(),
             change: None,
             memory,
             traffic: Vec::new(),
             churn: None,
         }
+    }
+
+    /// Seconds of programming that went one way.
+    #[must_use]
+    pub fn part(&self, way: Way) -> Option<Spread> {
+        self.parts.iter().find(|part| part.way == way).map(|part| part.took)
     }
 
     #[must_use]
@@ -162,12 +194,12 @@ impl Figures {
     }
 }
 
-/// Writes `benchmarks.md`, and beside it, in `benchmarks/`, the figures and plots that it names.
+/// Writes the page ([`Report::name`]), and in the directory beside it the figures and plots that it names.
 ///
 /// # Errors
 /// Names the file that cannot be written.
 pub fn write(report: &Report, directory: &Path) -> Result<()> {
-    let beside = directory.join("benchmarks");
+    let beside = directory.join(report.name());
     fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
     let put = |path: &Path, text: String| {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -178,7 +210,7 @@ pub fn write(report: &Report, directory: &Path) -> Result<()> {
     for (name, plot) in plots::plots(report)? {
         put(&beside.join(name), plot)?;
     }
-    put(&directory.join("benchmarks.md"), markdown::page(report))
+    put(&directory.join(report.name()).with_extension("md"), markdown::page(report))
 }
 
 /// The figures that a run wrote.

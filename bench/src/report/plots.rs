@@ -61,6 +61,7 @@ fn lines(report: &Report, value: impl Fn(&Figures) -> Option<f64>) -> Vec<Line> 
 }
 
 fn plot(report: &Report, title: &str, value: impl Fn(&Figures) -> Option<f64>) -> Result<String> {
+    let title = if report.is_emulated() { &format!("{title} (emulated)") } else { title };
     drawn(title, &lines(report, value))
 }
 

@@ -14,6 +14,7 @@ pub mod nftables;
 pub mod service;
 mod text;
 mod tools;
+mod ways;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub use namespace::Namespace;
 pub use nftables::Nftables;
 pub use service::{Endpoint, Family, Node, Protocol, Service, ServiceKey, ServicePort};
 pub use tools::Tools;
+pub use ways::{Part, Way};
 
 /// `--*-min-sync-period` of every mode: kube-proxy waits up to this long before it acts on a change. No figure of a
 /// rival includes it.
@@ -53,6 +55,11 @@ pub trait Rival {
     /// # Errors
     /// What the tools say.
     fn program(&mut self, services: Vec<Service>) -> Result<(), Error>;
+
+    /// Where the time of the last [`Rival::program`] went; empty where there is only one way into the kernel.
+    fn parts(&self) -> &[Part] {
+        &[]
+    }
 
     /// Adds a service or replaces the one with the same key, by the least that kube-proxy can do (a partial sync).
     ///

@@ -40,6 +40,9 @@ pub struct Options {
     /// Operations of each destination in one run.
     #[arg(long, default_value_t = 500)]
     pub rounds: u32,
+    /// How often all services are programmed, as long as it is quick; the report gives the median and the extremes.
+    #[arg(long, default_value_t = 3)]
+    pub times: u32,
     /// Changed endpoints that are timed with each contestant, as far as 5 s suffice for them.
     #[arg(long, default_value_t = 50)]
     pub changes: u32,
@@ -120,13 +123,15 @@ fn measure(
             participants.push(entry.participant());
         }
         match entry {
-            Entry::Stage(mut stage) => match programming::all(&mut stage).with_context(|| kind.name())? {
-                programming::Outcome::Done => stages.push(stage),
-                programming::Outcome::TooSlow(why) => {
-                    slow.insert(kind, cluster.services);
-                    skipped.push(Figures { given_up: true, ..Figures::skipped(kind, why) });
+            Entry::Stage(mut stage) => {
+                match programming::all(&mut stage, options.times).with_context(|| kind.name())? {
+                    programming::Outcome::Done => stages.push(stage),
+                    programming::Outcome::TooSlow(why) => {
+                        slow.insert(kind, cluster.services);
+                        skipped.push(Figures { given_up: true, ..Figures::skipped(kind, why) });
+                    }
                 }
-            },
+            }
             Entry::Absent(participant) => {
                 skipped.push(Figures::skipped(kind, participant.absent.unwrap_or_default()));
             }

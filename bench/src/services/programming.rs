@@ -1,6 +1,7 @@
 //! From nothing to N services, and one change among N. One contestant at a time, with no traffic.
 
 use std::{
+    collections::BTreeMap,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -9,11 +10,14 @@ use anyhow::{Context, Result};
 use millrace_tests::interrupt;
 
 use super::stage::Stage;
-use crate::{contestants::Kind, rivals, stats::spread};
+use crate::{
+    contestants::Kind,
+    report::Part,
+    rivals::{self, Way},
+    stats::spread,
+};
 
-/// What is quick is done so often.
-const TIMES: usize = 3;
-/// And what is slower only once.
+/// What takes longer is done once only.
 const QUICK: Duration = Duration::from_secs(3);
 /// For all changes of one contestant.
 const BUDGET: Duration = Duration::from_secs(5);
@@ -26,12 +30,12 @@ pub(super) enum Outcome {
     TooSlow(String),
 }
 
-/// Programs all services; at the end they are there.
-pub(super) fn all(stage: &mut Stage) -> Result<Outcome> {
+/// Programs all services, so many times where that is quick; at the end they are there.
+pub(super) fn all(stage: &mut Stage, times: u32) -> Result<Outcome> {
     if stage.figures.kind == Kind::Direct {
         return Ok(Outcome::Done);
     }
-    let (mut took, mut started) = (Vec::new(), Vec::new());
+    let (mut took, mut started, mut parts) = (Vec::new(), Vec::new(), BTreeMap::<Way, Vec<f64>>::new());
     loop {
         let programmed = match stage.contestant.program() {
             Ok(programmed) => programmed,
@@ -39,7 +43,10 @@ pub(super) fn all(stage: &mut Stage) -> Result<Outcome> {
         };
         took.push(programmed.took.as_secs_f64());
         started.extend(programmed.start.map(|start| start.as_secs_f64()));
-        if took.len() == TIMES || programmed.took > QUICK {
+        for part in &programmed.parts {
+            parts.entry(part.way).or_default().push(part.took.as_secs_f64());
+        }
+        if took.len() >= times as usize || programmed.took > QUICK {
             break;
         }
         stage.contestant.clear()?;
@@ -47,6 +54,7 @@ pub(super) fn all(stage: &mut Stage) -> Result<Outcome> {
     }
     stage.figures.programming = Some(spread(&took));
     stage.figures.start = (!started.is_empty()).then(|| spread(&started));
+    stage.figures.parts = parts.into_iter().map(|(way, took)| Part { way, took: spread(&took) }).collect();
     stage.figures.memory = stage.contestant.memory()?;
     eprintln!("bench:   {}: programmed in {:.3} s", stage.figures.kind.name(), spread(&took).median);
     Ok(Outcome::Done)

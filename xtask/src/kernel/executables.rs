@@ -20,7 +20,7 @@ const TABLES: &str = "tests/tests/conformance/main.rs";
 /// The one that counts instructions, in a machine made for that.
 pub(crate) const COUNTING: &str = "instructions";
 
-/// What it starts in pods; no other test in a machine does.
+/// What it starts in pods.
 const PROBE: &str = "millrace-bench";
 
 /// Programs that no test starts.
@@ -41,7 +41,6 @@ impl Executables {
     /// What runs under every kernel.
     pub(crate) fn for_kernels(mut self) -> Self {
         self.tests.retain(|(name, _)| name != COUNTING);
-        self.programs.retain(|path| !path.ends_with(PROBE));
         self
     }
 
@@ -110,7 +109,7 @@ mod tests {
         let found = parsed().for_kernels();
         let expected = [("kernel_boot", "/t/kernel_boot-1"), ("conformance", "/t/conformance-2")];
         assert_eq!(found.tests, expected.map(|(name, path)| (name.to_owned(), PathBuf::from(path))));
-        assert_eq!(found.programs, [PathBuf::from("/t/millrace-agent")]);
+        assert_eq!(found.programs, ["/t/millrace-agent", "/t/millrace-bench"].map(PathBuf::from));
         let found = parsed().for_counting();
         assert_eq!(found.tests, [("instructions".to_owned(), PathBuf::from("/t/instructions-1"))]);
         assert_eq!(found.programs, ["/t/millrace-agent", "/t/millrace-bench"].map(PathBuf::from));

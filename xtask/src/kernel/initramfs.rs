@@ -44,6 +44,8 @@ const IPTABLES: [(&str, [&str; 6]); 2] = [
 ];
 
 const INIT: &str = include_str!("init.sh");
+const TESTS: &str = include_str!("tests.sh");
+const SERVICES: &str = include_str!("services.sh");
 
 /// Without any the agent's client of API servers does not start.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -85,6 +87,10 @@ pub(crate) fn build(
     }
     for data in DATA {
         root.copy_tree(&workspace::root().join(data))?;
+    }
+    if let Task::Measure { rivals: Some(rivals), .. } = task {
+        root.copy_tree(&rivals.join("usr/sbin"))?;
+        root.copy_tree(&rivals.join("usr/lib"))?;
     }
     let modules = modules::install(&kernel.modules, &root.path.join("modules"))?;
     fs::write(root.path.join("tests"), list)?;
@@ -179,9 +185,21 @@ impl Root {
     }
 
     fn write_init(&self, modules: &[String], task: Task<'_>, executables: &Executables) -> Result<()> {
-        let probe = executables.probe().map(|path| format!(" MILLRACE_BENCH={}", path.display()));
-        let variables = task.variable().to_owned() + &probe.unwrap_or_default();
+        let bench = executables.probe().map(|path| path.display().to_string()).unwrap_or_default();
+        let mut variables = task.variable().to_owned();
+        let run = match task {
+            Task::Measure { rivals, .. } => {
+                variables.extend(rivals.map(|directory| format!(" MILLRACE_RIVALS={}", directory.display())));
+                SERVICES
+            }
+            _ => {
+                variables.extend(executables.probe().map(|path| format!(" MILLRACE_BENCH={}", path.display())));
+                TESTS
+            }
+        };
         let init = INIT
+            .replace("@RUN@", run)
+            .replace("@BENCH@", &bench)
             .replace("@MODULES@", &modules.join(" "))
             .replace("@ARGUMENTS@", task.arguments(self.platform))
             .replace("@VARIABLES@", &variables)

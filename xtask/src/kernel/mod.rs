@@ -12,7 +12,11 @@ mod modules;
 mod package;
 mod times;
 
-use std::{fs, path::PathBuf, thread};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -38,6 +42,8 @@ pub(crate) enum Task<'of> {
     Record,
     /// To count what a connection costs in instructions: all that is recorded, or what is compared on every run.
     Count { record: bool },
+    /// To run `millrace-bench services` with these arguments, and with the rivals' tools that lie unpacked here.
+    Measure { arguments: &'of str, rivals: Option<&'of Path> },
 }
 
 impl Task<'_> {
@@ -49,13 +55,14 @@ impl Task<'_> {
             Self::Test(None) => "",
             Self::Record => "recorded_ --nocapture",
             Self::Count { .. } => "--ignored --nocapture",
+            Self::Measure { arguments, .. } => arguments,
         }
     }
 
     /// An assignment in the tests' environment.
     pub(crate) fn variable(&self) -> &'static str {
         match self {
-            Self::Test(_) | Self::Count { record: false } => "MILLRACE_MACHINE=1",
+            Self::Test(_) | Self::Count { record: false } | Self::Measure { .. } => "MILLRACE_MACHINE=1",
             Self::Record | Self::Count { record: true } => "MILLRACE_RECORD=1",
         }
     }
@@ -69,6 +76,8 @@ struct Prepared {
     kernel: package::Kernel,
     archive: PathBuf,
     log: PathBuf,
+    /// What it writes to its second serial line, where it has one.
+    figures: PathBuf,
     /// How many test binaries it has.
     tests: usize,
 }
@@ -116,7 +125,8 @@ fn prepare(name: &'static str, machine: &Machine, executables: &Executables, tas
     let archive = initramfs::build(&kernel, executables, platform, task, &directory)
         .with_context(|| format!("the root file system of machine {name}"))?;
     let log = directory.join("console.log");
-    Ok(Prepared { name, platform, kernel, archive, log, tests: executables.tests.len() })
+    let figures = directory.join("figures.json");
+    Ok(Prepared { name, platform, kernel, archive, log, figures, tests: executables.tests.len() })
 }
 
 /// Boots one machine in which time counts instructions: see [`Task::Count`]. Returns what the counting test said for the record.
@@ -126,4 +136,19 @@ pub(crate) fn count(record: bool) -> Result<Vec<String>> {
         bail!("there is no test `{}`: nothing would be counted", executables::COUNTING);
     }
     guest::count(&prepare("count", machine::MEASURED, &executables, Task::Count { record })?)
+}
+
+/// Figures of the benchmarks, as JSON, and whether they are an emulated processor's.
+pub(crate) struct Measured {
+    pub(crate) figures: String,
+    pub(crate) emulated: bool,
+}
+
+/// Boots one machine with a kernel that has all that kube-proxy ever used, for one run of `bench`, the benchmarks' program,
+/// which lies beside the agent: see [`Task::Measure`].
+pub(crate) fn measure(bench: &Path, arguments: &str, rivals: Option<&Path>) -> Result<Measured> {
+    let programs = vec![bench.to_owned(), bench.with_file_name("millrace-agent")];
+    let executables = Executables { tests: Vec::new(), programs };
+    let task = Task::Measure { arguments, rivals };
+    guest::measure(&prepare("bench", machine::MEASURED, &executables, task)?)
 }

@@ -15,7 +15,7 @@ const WANTED: [&str; 10] =
     ["veth", "dummy", "bridge", "af_packet", "sch_ingress", "cls_bpf", "act_bpf", "sch_netem", "8021q", "sctp"];
 
 /// What the rivals of the benchmarks are made of; nothing loads them on demand in the machine.
-const RIVALS: [&str; 33] = [
+const RIVALS: [&str; 37] = [
     "nf_conntrack",
     "nf_nat",
     "nf_tables",
@@ -30,6 +30,10 @@ const RIVALS: [&str; 33] = [
     "nft_reject_ipv4",
     "nft_reject_ipv6",
     "x_tables",
+    "iptable_filter",
+    "iptable_nat",
+    "ip6table_filter",
+    "ip6table_nat",
     "xt_addrtype",
     "xt_comment",
     "xt_conntrack",

@@ -101,7 +101,11 @@ impl Contestant for Millrace {
         let start = Some(start.elapsed());
         let took = agent::metric(self.topology.node()?, "kubeproxy_sync_proxy_rules_duration_seconds_sum")?;
         self.records = Some(Records::open(&self.pins()?)?);
-        Ok(Programmed { took: Duration::try_from_secs_f64(took).context("a negative duration")?, start })
+        Ok(Programmed {
+            took: Duration::try_from_secs_f64(took).context("a negative duration")?,
+            start,
+            parts: Vec::new(),
+        })
     }
 
     fn replace(&mut self, i: u32, endpoints: &[IpAddr]) -> Result<()> {

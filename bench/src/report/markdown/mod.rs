@@ -18,7 +18,7 @@ pub fn page(report: &Report) -> String {
     [
         words::opening(report),
         words::promises(report),
-        words::plots(),
+        words::plots(report),
         words::reproduce(report),
         words::participants(report),
         tables(report),

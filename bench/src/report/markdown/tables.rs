@@ -1,5 +1,7 @@
 //! A table for each question.
 
+use std::collections::BTreeSet;
+
 use super::{
     churn::churn,
     table::{Line, decimals, line, ratio, section},
@@ -9,6 +11,7 @@ use crate::{
     contestants::Kind,
     probe::client::{Operation, STREAMED},
     report::{Destination, Figures, Report, Traffic},
+    rivals::Way,
     stats::Spread,
 };
 
@@ -45,7 +48,8 @@ pub fn tables(report: &Report) -> String {
         report,
         "Programming",
         "Seconds from nothing to all services: deciding and writing, with the generation of the rules. *With start* is \
-         millrace's agent from exec() on: reading its programs into the kernel, and all lists from the API server.",
+         millrace's agent from exec() on: reading its programs into the kernel, and all lists from the API server. *Of it* is \
+         where the time of one that writes to several parts of the kernel went.",
         programming(report),
     );
     section(
@@ -121,15 +125,25 @@ fn programming(report: &Report) -> Vec<Line> {
     let mut lines = figure_lines(report, |figures| figures.programming, decimals);
     let started = kinds(report).filter(|kind| kind.is_millrace());
     lines.extend(started.map(|kind| line(report, kind, "with start", |figures| figures.start.map(decimals))));
+    for kind in kinds(report) {
+        let ways: BTreeSet<Way> = report
+            .sizes
+            .iter()
+            .filter_map(|size| size.of(kind))
+            .flat_map(|figures| figures.parts.iter().map(|part| part.way))
+            .collect();
+        let parts = ways.into_iter().map(|way| (way, format!("of it: {}", way.name())));
+        lines.extend(parts.map(|(way, name)| line(report, kind, &name, |figures| figures.part(way).map(decimals))));
+    }
     lines
 }
 
 fn memory(report: &Report) -> Vec<Line> {
     let mib = |mib: Option<f64>| mib.map(|mib| format!("{mib:.1}"));
-    let kinds = kinds(report).filter(|kind| *kind != Kind::Direct);
+    let proxies = kinds(report).filter(|kind| *kind != Kind::Direct);
     let mut lines: Vec<_> =
-        kinds.map(|kind| line(report, kind, "kernel", |figures| mib(figures.memory.kernel))).collect();
-    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_millrace()) {
+        proxies.map(|kind| line(report, kind, "kernel", |figures| mib(figures.memory.kernel))).collect();
+    for kind in kinds(report).filter(|kind| kind.is_millrace()) {
         lines.push(line(report, kind, "agent", |figures| mib(figures.memory.agent)));
         lines.push(line(report, kind, "agent, without the maps", |figures| mib(figures.memory.agent_anonymous)));
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     contestants::Kind,
+    machine::Guest,
     report::{
         Report,
         bars::{Bar, bars},
@@ -11,27 +12,60 @@ use crate::{
 
 pub(super) fn opening(report: &Report) -> String {
     let machine = &report.machine;
+    let virtually = if machine.virtual_machine { "a virtual machine" } else { "a machine" };
+    let (option, place) = match machine.guest {
+        Some(_) => (" --in-vm", "a virtual machine that was booted for its kernel"),
+        None => ("", virtually),
+    };
     format!(
-        "# Benchmarks\n\n\
-         One run of `cargo xtask bench services`, {}, on {}: millrace, kube-proxy's modes and no proxy at all, each on a \
+        "# Benchmarks{}\n\n\
+         One run of `cargo xtask bench services{option}`, {}, on {place}: {}, each on a \
          node of its own (network namespaces joined by veth), measured in turns of milliseconds. **Ratios count, not \
          microseconds**: every ratio is to the direct path of the same run, and stands as median (smallest-largest) of {} \
          runs.\n\n\
-         Machine: {} ({} processors{}, {:.0} GiB), kernel {}, {}. Load average {:.1} at the beginning and {:.1} at the \
+         {}Machine: {} ({} {}{}, {:.0} GiB), kernel {}{}. Load average {:.1} at the beginning and {:.1} at the \
          end, the bench's own processes included. Other work of the machine stands back: all tools and agents run at \
          nice -15, client and server share one processor under SCHED_FIFO.\n",
+        if machine.guest.is_some() { " in a virtual machine" } else { "" },
         machine.time,
-        if machine.virtual_machine { "a virtual machine" } else { "a machine" },
+        compared(report),
         report.runs,
+        guest(report),
         machine.cpu,
         machine.cpus,
+        if machine.cpus == 1 { "processor" } else { "processors" },
         if machine.virtual_machine { ", virtual" } else { "" },
         machine.memory_gib,
         machine.kernel,
-        machine.distribution,
+        if machine.distribution.is_empty() { String::new() } else { format!(", {}", machine.distribution) },
         machine.load[0],
         machine.load[1],
     )
+}
+
+fn compared(report: &Report) -> &'static str {
+    match report.machine.guest {
+        Some(_) => "millrace, kube-proxy's modes, IPVS among them, and no proxy at all",
+        None => "millrace, kube-proxy's modes and no proxy at all",
+    }
+}
+
+/// What a reader must know of a machine that was booted for the run.
+fn guest(report: &Report) -> String {
+    match &report.machine.guest {
+        None => String::new(),
+        Some(Guest { emulated: true, .. }) => "**Emulated**: the machine's processor is software, and its clock advances \
+             one nanosecond with each instruction, whatever its host does. Each time on this page is therefore a number of \
+             instructions, each ratio one of work to be done: no cache, no branch prediction and no second processor is \
+             in any of them. Where it only waits, its clock jumps to the next timer: a packet that is sent again after a \
+             second counts a thousand million of them. Figures may be compared with each other and with nothing else; what \
+             a real processor makes of them, a run on a kernel with IPVS says.\n\n"
+            .to_owned(),
+        Some(Guest { host_load: [before, after], .. }) => format!(
+            "The load average of the machine's host was {before:.1} before and {after:.1} after the run, the machine \
+             included.\n\n"
+        ),
+    }
 }
 
 /// Promises and what was found, as a section.
@@ -57,8 +91,8 @@ pub(super) fn promises(report: &Report) -> String {
             not; the rivals' share is netfilter's hooks and connection tracking.\n"
 }
 
-pub(super) fn plots() -> String {
-    let plot = |file, what| format!("![{what}, by number of services](benchmarks/{file})\n");
+pub(super) fn plots(report: &Report) -> String {
+    let plot = |file, what| format!("![{what}, by number of services]({}/{file})\n", report.name());
     [
         plot("connect.svg", "Time of connect() to the last service, as a ratio to the direct path"),
         plot("programming.svg", "Milliseconds to program all services"),
@@ -69,10 +103,12 @@ pub(super) fn plots() -> String {
 
 pub(super) fn reproduce(report: &Report) -> String {
     format!(
-        "## Reproduce\n\n```console\n# cargo xtask bench {}\n```\n\n\
+        "## Reproduce\n\n```console\n# cargo xtask bench {}{}\n```\n\n\
          As root, on Debian 12 or newer; it fetches what it needs, takes down what it made, also on Ctrl-C, and writes \
-         this page and [every figure as JSON](benchmarks/services.json).\n",
-        report.arguments.join(" ")
+         this page and [every figure as JSON]({}/services.json).\n",
+        report.arguments.join(" "),
+        if report.machine.guest.is_some() { " --in-vm" } else { "" },
+        report.name(),
     )
 }
 
@@ -82,7 +118,9 @@ pub(super) fn participants(report: &Report) -> String {
         let name = participant.kind.name();
         let what = what(participant.kind);
         let line = match (&participant.absent, &participant.version) {
-            (Some(why), _) => format!("- **{name}: NOT MEASURED, {why}.** {what}\n"),
+            (Some(why), _) => {
+                format!("- **{name}: NOT MEASURED, {why}.** {what}{}\n", elsewhere(participant.kind))
+            }
             (None, Some(version)) => format!("- **{name}**: {what} ({version})\n"),
             (None, None) => format!("- **{name}**: {what}\n"),
         };
@@ -105,9 +143,20 @@ const fn what(kind: Kind) -> &'static str {
         Kind::IptablesNft => "kube-proxy's iptables mode over nf_tables.",
         Kind::Nftables => "kube-proxy's nftables mode: verdict maps.",
         Kind::Ipvs => {
-            "kube-proxy's IPVS mode. Where the kernel has it (Debian's kernels do: `apt-get install linux-image-amd64`, \
-             `modprobe ip_vs`), the same command measures it beside the others."
+            "kube-proxy's IPVS mode: virtual servers and endpoints over one netlink socket, a message for each; IP sets, \
+             and a few iptables rules."
         }
+    }
+}
+
+/// Where one that is absent is measured all the same.
+const fn elsewhere(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ipvs => {
+            " On a kernel without it, `cargo xtask bench services` measures it in a virtual machine with Debian's, beside \
+             all others: [benchmarks-vm.md](benchmarks-vm.md)."
+        }
+        _ => "",
     }
 }
 
@@ -124,6 +173,13 @@ pub(super) fn limits(report: &Report) -> String {
     );
     if report.participants.iter().any(|participant| participant.kind == Kind::Ipvs && participant.absent.is_some()) {
         text.push_str("- IPVS, which this kernel does not have.\n");
+    }
+    if report.machine.guest.is_some() && report.sizes.iter().all(|size| size.figures.iter().all(|f| f.churn.is_none()))
+    {
+        text.push_str(
+            "- Churn: who is misled how long while endpoints come and go is a question of real time; \
+             `cargo xtask bench services` asks it on the machine itself.\n",
+        );
     }
     text
 }

@@ -1,10 +1,14 @@
 //! kube-proxy's IPVS mode: virtual servers in the kernel, a dummy device that has every service's address, IP sets, and
 //! a constant number of iptables rules that match on them.
 //!
-//! `servers` writes ipvsadm's input, `sets` ipset's, `rules` that of iptables-restore. kube-proxy has no partial sync
+//! `servers` writes ipvsadm's input, which `restore` reads in ipvsadm's place, `sets` ipset's, `rules` that of
+//! iptables-restore. kube-proxy has no partial sync
 //! here: at each it asks the kernel for every virtual server and its endpoints, runs about twenty iptables commands,
 //! and one ipset process per new entry. Here one process per tool sends only what changed, which favours this rival.
 
+mod message;
+mod netlink;
+mod restore;
 mod rules;
 mod servers;
 mod sets;
@@ -13,9 +17,11 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
+pub use self::restore::restore;
 use self::servers::{Change, DEVICE, Real, Servers, servers};
 use super::{
     Rival,
@@ -24,6 +30,7 @@ use super::{
     iptables::{Backend, tool::Tool},
     namespace::Namespace,
     service::{Family, Node, Service, ServiceKey},
+    ways::{Laps, Part, Way},
 };
 
 /// How long an endpoint that is gone keeps its connections (`rsCheckDeleteInterval`).
@@ -34,15 +41,24 @@ const TERMINATES_FOR: Duration = Duration::from_secs(60);
 pub struct Ipvs {
     tool: Tool,
     node: Node,
+    writer: PathBuf,
     services: Catalog,
     terminating: Vec<(Instant, Real)>,
+    parts: Vec<Part>,
 }
 
 impl Ipvs {
-    /// `backend` is for the rules around it.
+    /// `backend` is for the rules around it; `writer` is `millrace-bench`, which writes the servers ([`restore`]).
     #[must_use]
-    pub fn new(namespace: Namespace, backend: Backend, node: Node) -> Self {
-        Self { tool: Tool { backend, namespace }, node, services: Catalog::default(), terminating: Vec::new() }
+    pub fn new(namespace: Namespace, backend: Backend, node: Node, writer: PathBuf) -> Self {
+        Self {
+            tool: Tool { backend, namespace },
+            node,
+            writer,
+            services: Catalog::default(),
+            terminating: Vec::new(),
+            parts: Vec::new(),
+        }
     }
 
     fn run(&self, program: &str, arguments: &[&str], input: String) -> Result<(), Error> {
@@ -61,20 +77,36 @@ impl Ipvs {
         services.into_iter().flat_map(|service| servers(&self.node, service)).collect()
     }
 
-    fn apply_servers(&mut self, before: &Servers, after: &Servers) -> Result<(), Error> {
+    /// Returns how long the kernel was at it.
+    fn write(&self, input: String) -> Result<Duration, Error> {
+        if input.is_empty() {
+            return Ok(Duration::ZERO);
+        }
+        let writer = self.writer.to_string_lossy();
+        let nanoseconds = self.tool.namespace.run(&writer, &["ipvs-restore"], input)?;
+        let lost = || Error::Lost { command: format!("{writer} ipvs-restore") };
+        nanoseconds.trim().parse().map(Duration::from_nanos).map_err(|_| lost())
+    }
+
+    /// Ends those that have had their time; returns the others, and how long the kernel was at it.
+    fn terminating(&mut self) -> Result<(Vec<Real>, Duration), Error> {
         let expired: Vec<_> = self
             .terminating
             .extract_if(.., |(since, _)| since.elapsed() > TERMINATES_FOR)
             .map(|(_, real)| real)
             .collect();
-        self.run("ipvsadm", &["--restore"], servers::deletion(&expired))?;
-        let terminating: Vec<_> = self.terminating.iter().map(|(_, real)| *real).collect();
-        let Change { input, terminating } = servers::difference(before, after, &terminating);
-        self.run("ipvsadm", &["--restore"], input)?;
+        let took = self.write(servers::deletion(&expired))?;
+        Ok((self.terminating.iter().map(|(_, real)| *real).collect(), took))
+    }
+
+    /// `after`: the servers that the change leads to. Returns how long the kernel was at it.
+    fn apply_servers(&mut self, change: Change, after: &Servers) -> Result<Duration, Error> {
+        let Change { input, terminating } = change;
+        let took = self.write(input)?;
         let now = Instant::now();
         self.terminating.retain(|(_, (server, endpoint))| after.get(server).is_none_or(|to| !to.contains(endpoint)));
         self.terminating.extend(terminating.into_iter().map(|real| (now, real)));
-        Ok(())
+        Ok(took)
     }
 
     /// What `before` and `after`, two states of one service, make of the sets. An entry that another service has too
@@ -95,7 +127,8 @@ impl Ipvs {
     fn sync_one(&mut self, family: Family, before: Option<&Service>, after: Option<&Service>) -> Result<(), Error> {
         self.run("ipset", &["restore"], self.set_entries(before, after))?;
         let (old, new) = (self.servers_of(before), self.servers_of(after));
-        self.apply_servers(&old, &new)?;
+        let (terminating, _) = self.terminating()?;
+        self.apply_servers(servers::difference(&old, &new, &terminating), &new)?;
         let cluster_ip = |service: Option<&Service>| service.map(|service| service.cluster_ip);
         self.run("ip", &["-batch", "-"], servers::addresses(cluster_ip(before), cluster_ip(after)))?;
         self.tool.restore(family, rules::restore_input(&self.node, family, self.services.all()))
@@ -119,31 +152,57 @@ impl Rival for Ipvs {
     }
 
     fn program(&mut self, services: Vec<Service>) -> Result<(), Error> {
+        let mut laps = Laps::start();
         let before = std::mem::replace(&mut self.services, Catalog::new(services));
+        laps.end(Way::Decision);
         if !self.tool.namespace.succeeds("ip", &["link", "show", "dev", DEVICE])? {
             self.tool.namespace.run("ip", &["link", "add", DEVICE, "type", "dummy"], String::new())?;
         }
+        laps.end(Way::Addresses);
         let families: Vec<_> = self.node.families().collect();
         for family in &families {
             self.tool.ensure_jumps(*family, &rules::JUMPS)?;
+        }
+        laps.end(Way::Rules);
+        for family in &families {
             self.run("ipset", &["restore"], sets::creation(*family))?;
         }
+        laps.end(Way::IpSets);
         let entries = |services: &[Service]| services.iter().flat_map(sets::entries).collect();
-        self.run("ipset", &["restore"], sets::difference(&entries(before.all()), &entries(self.services.all())))?;
+        let input = sets::difference(&entries(before.all()), &entries(self.services.all()));
+        laps.end(Way::Decision);
+        self.run("ipset", &["restore"], input)?;
+        laps.end(Way::IpSets);
         // The module that has these variables came with the first look at `is_supported`, or comes now.
         self.tool.namespace.run("ipvsadm", &["--list", "--numeric"], String::new())?;
         self.sysctls()?;
+        laps.end(Way::Decision);
         let (old, new) = (self.servers_of(before.all()), self.servers_of(self.services.all()));
-        self.apply_servers(&old, &new)?;
+        laps.end(Way::Decision);
+        let (terminating, took) = self.terminating()?;
+        laps.split(Way::Netlink, took, Way::Decision);
+        let change = servers::difference(&old, &new, &terminating);
+        laps.end(Way::Decision);
+        let took = self.apply_servers(change, &new)?;
+        laps.split(Way::Netlink, took, Way::Decision);
         let wanted: BTreeSet<_> = self.services.all().iter().map(|service| service.cluster_ip).collect();
         let bound: BTreeSet<_> = before.all().iter().map(|service| service.cluster_ip).collect();
         let unbind = bound.difference(&wanted).map(|address| servers::addresses(Some(*address), None));
         let bind = wanted.difference(&bound).map(|address| servers::addresses(None, Some(*address)));
-        self.run("ip", &["-batch", "-"], unbind.chain(bind).collect())?;
+        let input = unbind.chain(bind).collect();
+        laps.end(Way::Decision);
+        self.run("ip", &["-batch", "-"], input)?;
+        laps.end(Way::Addresses);
         for family in families {
             self.tool.restore(family, rules::restore_input(&self.node, family, self.services.all()))?;
         }
+        laps.end(Way::Rules);
+        self.parts = laps.parts();
         Ok(())
+    }
+
+    fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     fn change(&mut self, service: Service) -> Result<(), Error> {

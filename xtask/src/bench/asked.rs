@@ -1,0 +1,131 @@
+//! What the command line asks of the benchmarks, as far as it decides where they run. Pure.
+
+/// Words after `cargo xtask bench`.
+pub(super) struct Asked<'of>(pub(super) &'of [String]);
+
+/// What an emulated machine can bear, where nothing else is asked for: larger sizes, and more of everything, take it a day.
+/// Where a clock counts instructions, there is little noise for repetitions to take out. Churn is a matter of real time.
+const BOUNDED: [(&str, &str); 7] = [
+    ("--sizes", "1,100,1000,10000"),
+    ("--runs", "2"),
+    ("--rounds", "50"),
+    ("--times", "1"),
+    ("--changes", "10"),
+    ("--churn", "0"),
+    ("--limit", "30"),
+];
+
+/// The virtual machine's own, whatever is asked for: `--out` is this machine's, and so is the directory of tools.
+const OURS: [&str; 2] = ["--out", "--tools"];
+
+const IN_VM: &str = "--in-vm";
+
+impl Asked<'_> {
+    pub(super) fn is_services(&self) -> bool {
+        self.0.first().is_some_and(|word| word == "services")
+            && !self.0.iter().any(|word| word == "--help" || word == "-h")
+    }
+
+    pub(super) fn in_vm(&self) -> bool {
+        self.0.iter().any(|word| word == IN_VM)
+    }
+
+    /// Whether a rival takes part.
+    pub(super) fn wants(&self, rival: &str) -> bool {
+        self.value("--rivals").is_none_or(|rivals| rivals.split(',').any(|word| word == rival))
+    }
+
+    /// `--name VALUE` or `--name=VALUE`.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        let of = |(i, word): (usize, &String)| match word.split_once('=') {
+            Some((before, _)) if before == name => self.0[i].split_once('=').map(|(_, value)| value),
+            None if word == name => self.0.get(i + 1).map(String::as_str),
+            _ => None,
+        };
+        self.0.iter().enumerate().find_map(of)
+    }
+
+    /// The same with the sizes up to `largest`, and the sizes that are left out; nothing where there is none left.
+    pub(super) fn up_to(&self, largest: u32) -> (Option<Vec<String>>, Vec<String>) {
+        let Some(sizes) = self.value("--sizes") else { return (Some(self.0.to_vec()), Vec::new()) };
+        // What is no number is for the benchmark to refuse.
+        let (small, large): (Vec<_>, Vec<_>) =
+            sizes.split(',').partition(|size| size.parse::<u32>().map_or(true, |size| size <= largest));
+        let rest = self.without(&["--sizes"]);
+        let bounded = rest.into_iter().chain(["--sizes".to_owned(), small.join(",")]).collect();
+        ((!small.is_empty()).then_some(bounded), large.into_iter().map(str::to_owned).collect())
+    }
+
+    /// For the benchmark in the virtual machine: what is asked for there, and bounds for what is not; those it adds come
+    /// second.
+    pub(super) fn in_machine(&self) -> (Vec<String>, Vec<String>) {
+        let added = BOUNDED.iter().filter(|(name, _)| self.value(name).is_none());
+        let added: Vec<_> = added.flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect();
+        (self.without(&OURS).into_iter().chain(added.iter().cloned()).collect(), added)
+    }
+
+    /// All words but `--in-vm` and these options with their values.
+    fn without(&self, options: &[&str]) -> Vec<String> {
+        let mut words = self.0.iter();
+        let mut kept = Vec::new();
+        while let Some(word) = words.next() {
+            let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
+            if options.contains(&name) {
+                if name == word {
+                    words.next();
+                }
+            } else if word != IN_VM {
+                kept.push(word.clone());
+            }
+        }
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn ipvs_takes_part_unless_the_rivals_that_are_named_are_others() {
+        for (line, wanted) in [
+            ("services", true),
+            ("services --rivals ipvs,nftables", true),
+            ("services --rivals=ipvs", true),
+            ("services --rivals nftables --sizes 1", false),
+        ] {
+            assert_eq!(Asked(&words(line)).wants("ipvs"), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_help_or_for_another_benchmark_is_not_sent_to_a_virtual_machine() {
+        for line in ["services --help", "scale", "report services.json"] {
+            assert!(!Asked(&words(line)).is_services(), "{line}");
+        }
+        assert!(Asked(&words("services --sizes 1")).is_services());
+    }
+
+    #[test]
+    fn what_is_asked_for_goes_into_the_machine_and_what_is_not_is_bounded() {
+        let asked = words("services --in-vm --out docs --sizes=1,10 --tools /t --runs 9 --limit 30");
+        let (arguments, added) = Asked(&asked).in_machine();
+        let bounds = "--rounds 50 --times 1 --changes 10 --churn 0";
+        assert_eq!(arguments, words(&format!("services --sizes=1,10 --runs 9 --limit 30 {bounds}")));
+        assert_eq!(added, words(bounds));
+    }
+
+    #[test]
+    fn sizes_that_are_too_large_are_left_out_by_name() {
+        let asked = words("services --sizes 1,10000,30000 --runs 2");
+        let (bounded, left_out) = Asked(&asked).up_to(10_000);
+        assert_eq!(bounded, Some(words("services --runs 2 --sizes 1,10000")));
+        assert_eq!(left_out, ["30000"]);
+        let asked = words("services --sizes=30000,100000");
+        assert_eq!(Asked(&asked).up_to(10_000), (None, words("30000 100000")));
+    }
+}
