@@ -127,3 +127,14 @@ fn the_promise_about_ipvs_is_held_against_its_netlink_part_alone() {
     assert_eq!(bar.found, "4 times; 10 times with its IP sets, addresses and rules");
     assert_eq!(bar.met, Some(true), "3 are promised");
 }
+
+#[test]
+fn a_run_that_nobody_else_took_part_in_has_plots_without_lines() {
+    let mut report = report();
+    for size in &mut report.sizes {
+        size.figures.retain(|figures| figures.kind == Kind::Direct);
+    }
+    for (name, svg) in plots(&report).unwrap() {
+        assert!(svg.starts_with("<svg") && !svg.contains(Kind::Millrace.name()), "{name}");
+    }
+}

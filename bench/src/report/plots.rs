@@ -78,6 +78,10 @@ pub(crate) fn drawn(title: &str, lines: &[Line]) -> Result<String> {
 fn draw(text: &mut String, title: &str, lines: &[Line]) -> Result<(), Box<dyn std::error::Error>> {
     let points = || lines.iter().flat_map(|line| line.points.iter().copied());
     let extent = |of: fn((f64, f64)) -> f64| {
+        // Nobody took part: an empty plot, and axes that end.
+        if lines.is_empty() {
+            return (1.0, 10.0);
+        }
         points().map(of).fold((f64::MAX, f64::MIN_POSITIVE), |(low, high), v| (low.min(v), high.max(v)))
     };
     let ((left, right), (bottom, top)) = (extent(|point| point.0), extent(|point| point.1));
