@@ -53,6 +53,8 @@ pub struct Metrics {
     pub snat_flows: Family<MapLabel, Gauge>,
     /// Ports that the flows to one backend have between them.
     pub snat_ports: Gauge,
+    /// Devices of pods that reach each other past the node's stack.
+    pub host_routing_devices: Gauge,
     /// Map operations that the kernel refused.
     pub failed_operations: Counter,
     /// Service ports that wait for room or for a map operation to succeed.
@@ -80,6 +82,7 @@ impl Metrics {
             longest_free: Family::default(),
             snat_flows: Family::default(),
             snat_ports: Gauge::default(),
+            host_routing_devices: Gauge::default(),
             failed_operations: Counter::default(),
             waiting_ports: Gauge::default(),
             conflicts: Gauge::default(),
@@ -113,6 +116,11 @@ impl Metrics {
             "millrace_snat_ports_per_backend",
             "Ports that the flows from outside to one backend share; without one a flow is refused (drop_no_port)",
             self.snat_ports.clone(),
+        );
+        r.register(
+            "millrace_host_routing_devices",
+            "Devices of pods that reach each other past the node's stack; 0: by the stack",
+            self.host_routing_devices.clone(),
         );
         r.register(
             "millrace_failed_operations",

@@ -30,6 +30,8 @@ pub mod tcp {
     pub const HEADER: u32 = 20;
     /// Offset of the checksum.
     pub const CHECKSUM: u32 = 16;
+    /// Offset of the header's length: words, in the upper half of the byte.
+    pub const LENGTH: u32 = 12;
 
     /// True for the segment that begins a connection.
     #[inline(always)]
@@ -220,6 +222,14 @@ pub const fn is_host_v4(address: Addr4) -> bool {
 pub const fn is_host_v6(address: Addr6) -> bool {
     let [a, b, c, d] = address;
     a | b | c | d != 0 && a.to_ne_bytes()[0] != 0xff
+}
+
+/// fe80::/10 (RFC 4291, 2.5.6).
+#[inline(always)]
+#[must_use]
+pub const fn is_link_local_v6(address: Addr6) -> bool {
+    let [a, b, _, _] = address[0].to_ne_bytes();
+    a == 0xfe && b & 0xc0 == 0x80
 }
 
 /// ICMP types and codes (RFC 792, RFC 4443).

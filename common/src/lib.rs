@@ -19,6 +19,7 @@ pub mod flow;
 pub mod fragment;
 pub mod frontend;
 pub mod header;
+pub mod host_routing;
 pub mod maglev;
 pub mod maps;
 pub mod marks;

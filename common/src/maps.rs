@@ -8,6 +8,7 @@ use crate::{
     flow::{Flow, Tuple},
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendValue},
+    host_routing::{PATHS, Path},
     marks,
     per_packet::Levels,
     scratch::Scratch,
@@ -90,6 +91,8 @@ pub const SOURCE_RANGES: u32 = 1 << 16;
 pub const XDP_TARGETS: u32 = 64;
 /// Pods of a node whose connections are translated per packet. Memory is taken as they come.
 pub const PACKET_CGROUPS: u32 = 1 << 12;
+/// Pods of a node whose packets to each other need not pass its stack; what is beyond goes by it.
+pub const POD_DEVICES: u32 = 1024;
 
 /// Key of a longest-prefix trie: `struct bpf_lpm_trie_key` (linux/bpf.h) with an address of family `A`.
 #[repr(C)]
@@ -125,6 +128,10 @@ pub const ALL: &[MapSpec] = &[
     spec::<u32, Scratch<Addr4>>("SCRATCH_V4", MapKind::PerCpuArray, 1, 0),
     spec::<u32, Scratch<Addr6>>("SCRATCH_V6", MapKind::PerCpuArray, 1, 0),
     spec::<u32, u32>("XDP_TARGETS", MapKind::Hash, XDP_TARGETS, 0),
+    spec::<u32, u64>("HOST_ROUTING", MapKind::Array, 1, MMAPABLE),
+    spec::<u32, u32>("POD_DEVICES", MapKind::Hash, POD_DEVICES, 0),
+    spec::<u32, Path<Addr4>>("PATHS_V4", MapKind::PerCpuArray, PATHS, 0),
+    spec::<u32, Path<Addr6>>("PATHS_V6", MapKind::PerCpuArray, PATHS, 0),
     spec::<u32, Bucket>("ANSWERS", MapKind::PerCpuArray, 1, 0),
     spec::<u32, u64>("WITHDRAWALS", MapKind::Array, 1, MMAPABLE),
     spec::<u32, u64>("ROUTE_CHANGES", MapKind::Array, 1, MMAPABLE),

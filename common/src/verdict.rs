@@ -91,6 +91,8 @@ verdicts! {
     HopsUsedUp = "hops_used_up",
     /// A socket call was left alone: its pod is translated per packet (`millrace.io/socket-lb: off`).
     SocketPodExcluded = "socket_pod_excluded",
+    /// A pod's packet was handed to another pod of the node, past the node's stack.
+    HostRouted = "host_routed",
 }
 
 /// Entries of STATS: room for verdicts to come without a new layout.

@@ -8,6 +8,7 @@ use millrace_common::{
     flow::{Flow, Tuple},
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendValue},
+    host_routing::Path,
     scratch::Scratch,
     service::SourceRange,
 };
@@ -26,6 +27,7 @@ pub(crate) trait Family {
     fn service_cidrs() -> &'static LpmTrie<Self::Address, u32>;
     fn source_ranges() -> &'static LpmTrie<SourceRange<Self::Address>, u32>;
     fn scratch() -> &'static PerCpuArray<Scratch<Self::Address>>;
+    fn paths() -> &'static PerCpuArray<Path<Self::Address>>;
     /// The node's own address, zero if it has none.
     fn node_address() -> Self::Address;
     /// As socket storage keeps it: IPv4 is mapped.
@@ -39,7 +41,7 @@ pub(crate) struct V6;
 
 macro_rules! family {
     ($name:ident, $address:ty, $node:path, $mapped:expr, $unmapped:expr,
-     $frontends:ident $slots:ident $ct:ident $ct_new:ident $affinity:ident $fragments:ident $cidrs:ident $ranges:ident $scratch:ident) => {
+     $frontends:ident $slots:ident $ct:ident $ct_new:ident $affinity:ident $fragments:ident $cidrs:ident $ranges:ident $scratch:ident $paths:ident) => {
         impl Family for $name {
             type Address = $address;
 
@@ -80,6 +82,10 @@ macro_rules! family {
                 &maps::$scratch
             }
             #[inline(always)]
+            fn paths() -> &'static PerCpuArray<Path<$address>> {
+                &maps::$paths
+            }
+            #[inline(always)]
             fn node_address() -> $address {
                 $node()
             }
@@ -96,6 +102,6 @@ macro_rules! family {
 }
 
 family!(V4, Addr4, config::node_address_v4, map, |mapped: Addr6| [mapped[3]],
-    FRONTENDS_V4 SLOTS_V4 CT_V4 CT_NEW_V4 AFFINITY_V4 FRAGMENTS_V4 SERVICE_CIDRS_V4 SOURCE_RANGES_V4 SCRATCH_V4);
+    FRONTENDS_V4 SLOTS_V4 CT_V4 CT_NEW_V4 AFFINITY_V4 FRAGMENTS_V4 SERVICE_CIDRS_V4 SOURCE_RANGES_V4 SCRATCH_V4 PATHS_V4);
 family!(V6, Addr6, config::node_address_v6, core::convert::identity, core::convert::identity,
-    FRONTENDS_V6 SLOTS_V6 CT_V6 CT_NEW_V6 AFFINITY_V6 FRAGMENTS_V6 SERVICE_CIDRS_V6 SOURCE_RANGES_V6 SCRATCH_V6);
+    FRONTENDS_V6 SLOTS_V6 CT_V6 CT_NEW_V6 AFFINITY_V6 FRAGMENTS_V6 SERVICE_CIDRS_V6 SOURCE_RANGES_V6 SCRATCH_V6 PATHS_V6);

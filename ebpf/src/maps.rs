@@ -13,10 +13,11 @@ use millrace_common::{
     flow::{Flow, Tuple},
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendValue},
+    host_routing::{PATHS, Path},
     maps::{
         AFFINITY, BACKENDS as BACKEND_IDS, FLOWS, FRAGMENTS, FRONTENDS, MMAPABLE, NEW_FLOWS, NO_PREALLOC,
-        PACKET_CGROUPS as CHOSEN, SERVICE_CIDRS, SERVICES as RECORDS, SLOTS, SOCKETS as CONNECTIONS, SOURCE_RANGES,
-        XDP_TARGETS as TARGETS,
+        PACKET_CGROUPS as CHOSEN, POD_DEVICES as PODS, SERVICE_CIDRS, SERVICES as RECORDS, SLOTS,
+        SOCKETS as CONNECTIONS, SOURCE_RANGES, XDP_TARGETS as TARGETS,
     },
     marks,
     per_packet::Levels,
@@ -77,6 +78,18 @@ pub(crate) static SCRATCH_V4: PerCpuArray<Scratch<Addr4>> = PerCpuArray::with_ma
 pub(crate) static SCRATCH_V6: PerCpuArray<Scratch<Addr6>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static XDP_TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(TARGETS, 0);
+/// Until when packets may go past the node's stack: CLOCK_MONOTONIC, in nanoseconds. An agent that is not running learns
+/// of no firewall.
+#[map]
+pub(crate) static HOST_ROUTING: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+/// Where to, as the kernel said: each CPU remembers for itself, so that no path is read while another CPU writes it.
+#[map]
+pub(crate) static PATHS_V4: PerCpuArray<Path<Addr4>> = PerCpuArray::with_max_entries(PATHS, 0);
+#[map]
+pub(crate) static PATHS_V6: PerCpuArray<Path<Addr6>> = PerCpuArray::with_max_entries(PATHS, 0);
+/// Host sides of pods' veths that have nothing on them that wants to see packets.
+#[map]
+pub(crate) static POD_DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(PODS, 0);
 #[map]
 pub(crate) static ANSWERS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
 /// How many UDP frontends were deleted so far.

@@ -75,7 +75,7 @@ impl Agent {
             .arg(&node.cgroup.path)
             .arg("--bpffs")
             .arg(&node.bpffs.path)
-            .args(["--service-cidr", "10.96.0.0/12", "--service-cidr", "fd00:10:96::/44"])
+            .args(["--service-cidr", "10.96.0.0/12", "--service-cidr", "fd00:10:96::/48"])
             .args(arguments)
             .stdout(output.try_clone()?)
             .stderr(output);

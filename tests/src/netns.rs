@@ -98,20 +98,32 @@ impl Netns {
     /// # Errors
     /// What `ip` says of the first that fails.
     pub fn ip(&self, commands: &[impl AsRef<str>]) -> Result<()> {
-        let mut child = Command::new("ip")
+        self.batch("ip", commands)
+    }
+
+    /// As [`Netns::ip`], of `tc`.
+    ///
+    /// # Errors
+    /// What `tc` says of the first that fails.
+    pub fn tc(&self, commands: &[impl AsRef<str>]) -> Result<()> {
+        self.batch("tc", commands)
+    }
+
+    fn batch(&self, program: &str, commands: &[impl AsRef<str>]) -> Result<()> {
+        let mut child = Command::new(program)
             .args(["-n", &self.name, "-batch", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("cannot run `ip`: install iproute2")?;
+            .with_context(|| format!("cannot run `{program}`: install iproute2"))?;
         let script: String = commands.iter().flat_map(|c| [c.as_ref(), "\n"]).collect();
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(script.as_bytes())?;
         }
         let output = child.wait_with_output()?;
         if !output.status.success() {
-            bail!("ip -n {}: {}\n{script}", self.name, String::from_utf8_lossy(&output.stderr).trim());
+            bail!("{program} -n {}: {}\n{script}", self.name, String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(())
     }

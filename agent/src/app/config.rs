@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    datapath::{Limits, Pins, SnatPorts, TcMode, XdpMode, devices::Selection, host::own_addresses},
+    datapath::{HostRoutingMode, Limits, Pins, SnatPorts, TcMode, XdpMode, devices::Selection, host::own_addresses},
     lb::{NodeInfo, NodePortAddresses},
     watch::Source,
 };
@@ -34,6 +34,7 @@ pub struct Config {
     pub socket_lb_udp: bool,
     pub tc: TcMode,
     pub xdp: Option<XdpMode>,
+    pub host_routing: HostRoutingMode,
     pub health_addr: Option<SocketAddr>,
     pub metrics_addr: Option<SocketAddr>,
     pub limits: Limits,

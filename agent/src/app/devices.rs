@@ -17,12 +17,15 @@ use tracing::{debug, warn};
 
 use crate::{
     datapath::{
-        Attacher, Limits, Loaded, SnatPorts, XdpAttacher,
+        Attacher, HostRouting, HostRoutingMode, LOOK_FOR_FIREWALLS, Limits, Loaded, Pins, SnatPorts, XdpAttacher,
         devices::{DeviceEvent, Role},
         sweep,
     },
     metrics::{MapLabel, Metrics},
 };
+
+/// What is put on a device comes in several parts.
+const SETTLED: Duration = Duration::from_millis(50);
 
 /// How often flows that are over are looked for. None is over before 30 s, and a walk takes 13 ns a bucket even over an
 /// empty table: 3.4 ms at the default size, in which its CPU serves no packets.
@@ -76,19 +79,38 @@ impl Devices {
         bail!("the node's devices cannot be listed through rtnetlink")
     }
 
+    /// To be asked for when all devices are attached to.
+    pub(super) fn host_routing(&self, pins: &Pins, mode: HostRoutingMode) -> Result<HostRouting> {
+        Ok(HostRouting::open(pins, &self.loaded.ebpf, mode)?)
+    }
+
     /// Goes on until nobody listens.
-    pub(super) async fn follow(mut self, told: mpsc::Sender<BTreeSet<IpAddr>>, mut flows: Flows) -> Result<()> {
-        let mut ticks = interval(SWEEP);
+    pub(super) async fn follow(
+        mut self,
+        told: mpsc::Sender<BTreeSet<IpAddr>>,
+        mut flows: Flows,
+        mut routing: HostRouting,
+    ) -> Result<()> {
+        let [mut ticks, mut looks] = [SWEEP, LOOK_FOR_FIREWALLS].map(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 event = self.heard.recv() => {
                     let Some(event) = event else { return Ok(()) };
+                    if event == DeviceEvent::Filters {
+                        routing.suspend();
+                        looks.reset_after(SETTLED);
+                    }
                     if let Some(addresses) = self.act(event)
                         && told.send(addresses).await.is_err()
                     {
                         return Ok(());
                     }
+                }
+                _ = looks.tick() => {
+                    let pods = self.attached.difference(&self.uplinks).copied().collect();
+                    flows.metrics.host_routing_devices.set(routing.look(&pods).await as i64);
                 }
                 _ = ticks.tick() => {
                     self.retry();
@@ -114,6 +136,7 @@ impl Devices {
                 }
             }
             DeviceEvent::Addresses(addresses) => return Some(addresses),
+            DeviceEvent::Filters => {}
         }
         None
     }

@@ -83,8 +83,9 @@ async fn work(config: &Config) -> Result<()> {
     }
     let (told, addresses_changed) = mpsc::channel(64);
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
-    let attaching =
-        tokio::spawn(devices.follow(told, devices::Flows::new(&config.limits, config.snat_ports, metrics.clone())));
+    let routing = devices.host_routing(&config.pins, config.host_routing)?;
+    let flows = devices::Flows::new(&config.limits, config.snat_ports, metrics.clone());
+    let attaching = tokio::spawn(devices.follow(told, flows, routing));
 
     let grace = datapath::grace::start().context("the kernel offers no grace period")?;
     let tables = KernelTables::open(&config.pins, grace)?;

@@ -17,7 +17,7 @@ use millrace_common::snat;
 use super::Place;
 use crate::{
     app::{self, Config},
-    datapath::{Limits, SnatPorts, TcMode, XdpMode},
+    datapath::{HostRoutingMode, Limits, SnatPorts, TcMode, XdpMode},
     lb::NodePortAddresses,
     watch::Source,
 };
@@ -89,6 +89,11 @@ pub(super) struct Options {
     /// where a device refuses
     #[arg(long, env = "MILLRACE_XDP", value_enum, default_value_t = ExpressPath::Off)]
     xdp: ExpressPath,
+    /// Hand packets from pod to pod of this node past its stack, by its routes: where nothing else looks at what the node
+    /// forwards (`auto`: no chain of a firewall, no queue or program on the pod's device), whatever a firewall's chains
+    /// would say (`always`), or never
+    #[arg(long, env = "MILLRACE_HOST_ROUTING", value_enum, default_value_t = HostRoute::Auto)]
+    host_routing: HostRoute,
     /// Serve /healthz and /livez on this address; empty: nowhere
     #[arg(long, env = "MILLRACE_HEALTH_ADDR", value_name = "A", default_value = "0.0.0.0:10256", value_parser = listen)]
     health_addr: Listen,
@@ -149,6 +154,13 @@ enum Tc {
     Auto,
     Tcx,
     Clsact,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum HostRoute {
+    Auto,
+    Always,
+    Off,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -257,6 +269,11 @@ impl Options {
                 ExpressPath::Off => None,
                 ExpressPath::Generic => Some(XdpMode::Generic),
                 ExpressPath::Native => Some(XdpMode::Native),
+            },
+            host_routing: match self.host_routing {
+                HostRoute::Auto => HostRoutingMode::Auto,
+                HostRoute::Always => HostRoutingMode::Always,
+                HostRoute::Off => HostRoutingMode::Off,
             },
             health_addr: self.health_addr.0,
             metrics_addr: self.metrics_addr.0,

@@ -47,6 +47,8 @@ pub enum DeviceEvent {
     Release { index: u32, vanished: bool },
     /// All addresses that are assigned to the node now.
     Addresses(BTreeSet<IpAddr>),
+    /// A queue or a filter was put on a device.
+    Filters,
 }
 
 /// Which devices get the per-packet programs.

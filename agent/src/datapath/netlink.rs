@@ -39,6 +39,7 @@ pub async fn listen(selection: Selection, changes: RouteChanges, events: mpsc::S
         MulticastGroup::Ipv4Rule,
         MulticastGroup::Ipv6Rule,
         MulticastGroup::Neigh,
+        MulticastGroup::Tc,
     ];
     let (connection, handle, mut messages) = new_multicast_connection(&groups)?;
     let connection = tokio::spawn(connection);
@@ -58,7 +59,12 @@ pub async fn listen(selection: Selection, changes: RouteChanges, events: mpsc::S
         // Whatever it is: to ask the kernel once too often costs little.
         changes.count()?;
         due = match message.payload {
-            NetlinkPayload::InnerMessage(message) => heard(message).map_or_else(Vec::new, |heard| devices.hear(heard)),
+            NetlinkPayload::InnerMessage(message) => {
+                let filter = filters(&message).then_some(DeviceEvent::Filters);
+                let mut events = heard(message).map_or_else(Vec::new, |heard| devices.hear(heard));
+                events.extend(filter);
+                events
+            }
             NetlinkPayload::Overrun(_) => {
                 warn!("the kernel dropped rtnetlink events: reading all devices anew");
                 devices.replace(dump(&handle).await?)
@@ -112,6 +118,12 @@ fn heard(message: RouteNetlinkMessage) -> Option<Heard> {
         }
         _ => None,
     }
+}
+
+/// True for what may delay, drop or redirect packets on a device from now on.
+const fn filters(message: &RouteNetlinkMessage) -> bool {
+    use RouteNetlinkMessage::{NewQueueDiscipline, NewTrafficChain, NewTrafficFilter};
+    matches!(message, NewQueueDiscipline(_) | NewTrafficFilter(_) | NewTrafficChain(_))
 }
 
 /// A default route of the main table.

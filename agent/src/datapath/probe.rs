@@ -85,6 +85,12 @@ pub fn features() -> Vec<Feature> {
             helper(packet, BpfHelper::BPF_FUNC_redirect_neigh),
         ),
         feature(
+            "bpf_redirect_peer",
+            "5.10",
+            "the per-packet programs are refused: pods of a node could not be handed packets past its stack",
+            helper(packet, BpfHelper::BPF_FUNC_redirect_peer),
+        ),
+        feature(
             "bpf_get_netns_cookie",
             "5.7",
             "the socket hooks are refused: host and pods could not be told apart",

@@ -42,7 +42,14 @@ const fn programs(role: Role) -> [(&'static str, TcAttachType); 2] {
 
 /// Where our filters stand among others': early, but not first. The handle tells ours from others' of that priority.
 const PRIORITY: u16 = 7;
-const HANDLE: TcHandle = TcHandle::new(0, 0x6d72);
+const HANDLE: TcHandle = TcHandle::new(0, HANDLE_MINOR);
+
+const HANDLE_MINOR: u16 = 0x6d72;
+
+/// True for a filter of ours, or what the kernel lists before it. `info` and `handle` as `struct tcmsg` has them.
+pub(super) const fn is_ours(info: u32, handle: u32) -> bool {
+    info >> 16 == PRIORITY as u32 && (handle == 0 || handle == HANDLE_MINOR as u32)
+}
 
 /// Attaches to devices and lets go of them.
 pub struct Attacher {

@@ -21,19 +21,20 @@ use super::{NEXT, hook::Hook, network::Network};
 /// `struct bpf_fib_lookup` (linux/bpf.h), with its unions as they are used here.
 #[repr(C)]
 pub(super) struct Lookup {
-    family: u8,
-    protocol: u8,
-    source_port: u16,
-    destination_port: u16,
+    pub family: u8,
+    pub protocol: u8,
+    pub source_port: u16,
+    pub destination_port: u16,
     /// In: bytes from the network header on; 0: the kernel does not compare them with the route's.
-    length: u16,
+    /// Out: what fits, if the kernel was to compare.
+    pub length: u16,
     /// In: the device that the packet came by. Out: the device that it leaves by.
     pub device: u32,
-    traffic_class: u32,
-    source: [u32; 4],
+    pub traffic_class: u32,
+    pub source: [u32; 4],
     /// In: the destination. Out: the next hop.
-    destination: [u32; 4],
-    vlan: u32,
+    pub destination: [u32; 4],
+    pub vlan: u32,
     /// Out: the device's, then the next hop's.
     pub macs: [u16; 6],
 }

@@ -39,7 +39,7 @@ pub(super) fn leaves_as_it_is<F: Network>(skb: *mut __sk_buff) -> bool {
 // A function of its own: its stack is free again for those who look closely.
 #[inline(never)]
 pub(super) fn arrives_as_it_is<F: Network>(skb: *mut __sk_buff) -> bool {
-    plain::<F>(skb).is_some_and(|(plain, port)| !are_expected(marks::answers(&plain.destination, port, plain.protocol)))
+    plain::<F>(skb).is_some_and(|(plain, port)| !may_be_awaited::<F>(&plain, port))
 }
 
 /// Answers to this flow will be looked at. To be said before the flow's first packet leaves.
@@ -54,6 +54,12 @@ pub(super) fn expect<F: Network>(to: &Flow<F::Address>, answers: &Tuple<F::Addre
         // SAFETY: as in `are_expected`; whoever writes there writes the same.
         unsafe { write_volatile(byte, 1) };
     }
+}
+
+/// True for a packet that may answer what the pod it goes to asked of a service.
+#[inline(always)]
+pub(super) fn may_be_awaited<F: Network>(plain: &Plain<F::Address>, port: Port) -> bool {
+    are_expected(marks::answers(&plain.destination, port, plain.protocol))
 }
 
 #[inline(always)]

@@ -18,6 +18,8 @@ pub(super) trait Hook {
     const EGRESS: bool;
     /// Flows with [`millrace_common::flow::state::NODE`] pass here. Others have their answers translated at a pod's veth.
     const NODE: bool;
+    /// What is sent to a pod of this node may go past its stack.
+    const PAST: bool;
 }
 
 pub(super) struct FromPod;
@@ -29,22 +31,26 @@ impl Hook for FromPod {
     const CLIENT: Client = Client::Pod;
     const EGRESS: bool = false;
     const NODE: bool = true;
+    const PAST: bool = true;
 }
 
 impl Hook for ToPod {
     const CLIENT: Client = Client::Pod;
     const EGRESS: bool = true;
     const NODE: bool = false;
+    const PAST: bool = false;
 }
 
 impl Hook for FromUplink {
     const CLIENT: Client = Client::Outside;
     const EGRESS: bool = false;
     const NODE: bool = true;
+    const PAST: bool = false;
 }
 
 impl Hook for ToUplink {
     const CLIENT: Client = Client::Host;
     const EGRESS: bool = true;
     const NODE: bool = true;
+    const PAST: bool = false;
 }

@@ -12,6 +12,7 @@ mod frame;
 mod glance;
 mod hook;
 mod hops;
+mod host_routing;
 mod icmp;
 mod network;
 mod parse;
@@ -54,6 +55,8 @@ pub(crate) use xdp::{Redirect as XdpRedirect, Tx as XdpTx, from_uplink as xdp_fr
 /// Not ours, or done: other programs on the device run, then the stack routes the packet.
 const NEXT: i32 = TC_ACT_UNSPEC;
 const DROP: i32 = TC_ACT_SHOT;
+/// Of [`begun`] to [`onward`] only: done with, and for the stack if nobody knows a shorter way. No `TC_ACT_*`.
+const ONWARD: i32 = 1 << 16;
 
 /// What is to become of a packet. Whoever decides counts the verdict.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,10 +76,10 @@ enum Decision {
 pub(crate) fn from_pod(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     match network_header(ctx) {
-        Some((ether::IPV4, ether::HEADER)) if glance::leaves_as_it_is::<V4>(skb) => NEXT,
-        Some((ether::IPV6, ether::HEADER)) if glance::leaves_as_it_is::<V6>(skb) => NEXT,
-        Some((ether::IPV4, l3)) => begun::<V4, FromPod>(skb, l3),
-        Some((ether::IPV6, l3)) => begun::<V6, FromPod>(skb, l3),
+        Some((ether::IPV4, ether::HEADER)) if glance::leaves_as_it_is::<V4>(skb) => host_routing::send_on::<V4>(skb),
+        Some((ether::IPV6, ether::HEADER)) if glance::leaves_as_it_is::<V6>(skb) => host_routing::send_on::<V6>(skb),
+        Some((ether::IPV4, l3)) => onward::<V4>(skb, l3),
+        Some((ether::IPV6, l3)) => onward::<V6>(skb, l3),
         _ => NEXT,
     }
 }
@@ -128,6 +131,16 @@ fn network_header(ctx: &TcContext) -> Option<(u16, u32)> {
             Some((inner, ether::HEADER + ether::TAG))
         }
         protocol => Some((protocol, ether::HEADER)),
+    }
+}
+
+/// A packet of a pod that is looked at closely. Sent on from here, where the stack of those who looked is free again.
+#[inline(always)]
+fn onward<F: Network>(skb: *mut __sk_buff, l3: u32) -> i32 {
+    match begun::<F, FromPod>(skb, l3) {
+        ONWARD if l3 == ether::HEADER => host_routing::send_on::<F>(skb),
+        ONWARD => NEXT,
+        verdict => verdict,
     }
 }
 
@@ -184,10 +197,14 @@ fn scratch<F: Network>() -> Option<&'static mut Scratch<F::Address>> {
 #[inline(always)]
 fn act<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>, decision: Decision) -> i32 {
     match decision {
+        Decision::Pass if H::PAST => ONWARD,
         Decision::Pass => NEXT,
         Decision::Drop => DROP,
         Decision::Refuse => refuse::refuse::<F, H>(skb, scratch),
-        Decision::Send => send::<F, H>(skb, scratch),
+        Decision::Send => match send::<F, H>(skb, scratch) {
+            NEXT if H::PAST => ONWARD,
+            verdict => verdict,
+        },
         Decision::Turn => match translate::<F>(skb, &scratch.packet, &scratch.to) {
             NEXT => turn::around::<H>(skb),
             verdict => verdict,

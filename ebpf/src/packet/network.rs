@@ -30,7 +30,7 @@ pub(super) trait Network: Family {
     /// Both addresses as they lie in the header, source first.
     type Addresses: Copy + AsRef<[u32]>;
     /// A header without options.
-    type Header;
+    type Header: Copy;
 
     fn addresses(source: Self::Address, destination: Self::Address) -> Self::Addresses;
 
@@ -39,6 +39,12 @@ pub(super) trait Network: Family {
 
     /// What the header says, if neither options nor extensions nor a fragment's part follow it.
     fn plain(header: Self::Header) -> Option<Plain<Self::Address>>;
+
+    /// The part of it that routes may depend on, as `struct bpf_fib_lookup` has it.
+    fn traffic_class(header: Self::Header) -> u32;
+
+    /// False for addresses that mean nothing beyond a link, or no host: the stack knows what to do with them.
+    fn is_routed(address: Self::Address) -> bool;
 
     fn header(source: Self::Address, destination: Self::Address, protocol: u8, payload: u32) -> Self::Header;
 

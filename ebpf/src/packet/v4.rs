@@ -19,6 +19,9 @@ use crate::family::V4;
 /// Version 4, five words of header.
 const PLAIN: u8 = 0x45;
 
+/// `IPTOS_RT_MASK` (linux/in_route.h).
+const ROUTING_TOS: u8 = 0x1c;
+
 impl Network for V4 {
     const HEADER: u32 = 20;
     const ADDRESSES: u32 = 12;
@@ -43,6 +46,17 @@ impl Network for V4 {
     #[inline(always)]
     fn words(address: Addr4) -> [u32; 4] {
         [address[0], 0, 0, 0]
+    }
+
+    #[inline(always)]
+    fn traffic_class(header: [u32; 5]) -> u32 {
+        let [_, class, ..] = header[0].to_ne_bytes();
+        (class & ROUTING_TOS) as u32
+    }
+
+    #[inline(always)]
+    fn is_routed(address: Addr4) -> bool {
+        header::is_host_v4(address)
     }
 
     #[inline(always)]

@@ -44,6 +44,17 @@ impl Network for V6 {
     }
 
     #[inline(always)]
+    fn traffic_class(_: [u32; 10]) -> u32 {
+        // No route has one, and where a rule has, packets are left to the stack.
+        0
+    }
+
+    #[inline(always)]
+    fn is_routed(address: Addr6) -> bool {
+        header::is_host_v6(address) && !header::is_link_local_v6(address)
+    }
+
+    #[inline(always)]
     fn header(source: Addr6, destination: Addr6, protocol: u8, payload: u32) -> [u32; 10] {
         header::ipv6(source, destination, protocol, payload)
     }
