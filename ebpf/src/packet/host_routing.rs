@@ -67,7 +67,7 @@ const AWAITED: u32 = 1 << 31;
 #[inline(never)]
 fn find<F: Network>(skb: *mut __sk_buff) -> u32 {
     let now = flow::clock();
-    if !is_allowed(now) || !is_ordinary(skb) {
+    if !is_allowed(now) || !is_ordinary::<F>(skb) {
         return BY_THE_STACK;
     }
     // Before the kernel is asked: what changes meanwhile is heeded by the next packet.
@@ -110,11 +110,14 @@ fn changes() -> u64 {
     ROUTE_CHANGES.get_ptr(0).map_or(0, |count| unsafe { read_volatile(count) })
 }
 
-/// For the node by its MAC address; not marked for a rule; not of another network behind the same device.
+/// For the node by its MAC address; not marked for a rule; not of another network behind the same device, whether the tag
+/// lies beside the packet or in it.
 #[inline(always)]
-fn is_ordinary(skb: *mut __sk_buff) -> bool {
+fn is_ordinary<F: Network>(skb: *mut __sk_buff) -> bool {
     // SAFETY: the context's own fields. PACKET_HOST is 0.
-    unsafe { (*skb).pkt_type == 0 && (*skb).mark == 0 && (*skb).vlan_present == 0 }
+    unsafe {
+        (*skb).protocol == F::ETHER as u32 && (*skb).pkt_type == 0 && (*skb).mark == 0 && (*skb).vlan_present == 0
+    }
 }
 
 /// `None`: the stack has something to do with it.

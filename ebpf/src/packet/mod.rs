@@ -76,8 +76,6 @@ enum Decision {
 pub(crate) fn from_pod(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     match network_header(ctx) {
-        Some((ether::IPV4, ether::HEADER)) if glance::leaves_as_it_is::<V4>(skb) => host_routing::send_on::<V4>(skb),
-        Some((ether::IPV6, ether::HEADER)) if glance::leaves_as_it_is::<V6>(skb) => host_routing::send_on::<V6>(skb),
         Some((ether::IPV4, l3)) => onward::<V4>(skb, l3),
         Some((ether::IPV6, l3)) => onward::<V6>(skb, l3),
         _ => NEXT,
@@ -134,12 +132,13 @@ fn network_header(ctx: &TcContext) -> Option<(u16, u32)> {
     }
 }
 
-/// A packet of a pod that is looked at closely. Sent on from here, where the stack of those who looked is free again.
+/// A packet of a pod. Sent on from here, where the stack of those who looked at it is free again, and where the verifier
+/// comes by once, whoever looked.
 #[inline(always)]
 fn onward<F: Network>(skb: *mut __sk_buff, l3: u32) -> i32 {
-    match begun::<F, FromPod>(skb, l3) {
-        ONWARD if l3 == ether::HEADER => host_routing::send_on::<F>(skb),
-        ONWARD => NEXT,
+    let plain = l3 == ether::HEADER && glance::leaves_as_it_is::<F>(skb);
+    match if plain { ONWARD } else { begun::<F, FromPod>(skb, l3) } {
+        ONWARD => host_routing::send_on::<F>(skb),
         verdict => verdict,
     }
 }

@@ -14,6 +14,8 @@ pub(super) trait Network: Family {
     const HOPS: u32;
     /// Offset of the header's own checksum, if it has one.
     const CHECKSUM: Option<u32>;
+    /// EtherType, in network order.
+    const ETHER: u16;
     /// `AF_INET` or `AF_INET6`.
     const AF: u8;
     /// Source of a pod's packets to itself.

@@ -4,7 +4,7 @@ use millrace_common::{
     address::Addr4,
     checksum::Sum,
     flow::loop_address,
-    header::{self, ICMP_V4, Part, hops, icmp},
+    header::{self, ICMP_V4, Part, ether, hops, icmp},
     scratch::Packet,
 };
 
@@ -27,6 +27,7 @@ impl Network for V4 {
     const ADDRESSES: u32 = 12;
     const HOPS: u32 = hops::WORD_V4;
     const CHECKSUM: Option<u32> = Some(10);
+    const ETHER: u16 = ether::IPV4;
     const AF: u8 = 2;
     const LOOP: Addr4 = loop_address::V4;
     const ICMP: u8 = ICMP_V4;

@@ -4,7 +4,7 @@ use millrace_common::{
     address::Addr6,
     checksum::Sum,
     flow::loop_address,
-    header::{self, ICMP_V6, Part, extension, hops, icmp},
+    header::{self, ICMP_V6, Part, ether, extension, hops, icmp},
     scratch::Packet,
 };
 
@@ -21,6 +21,7 @@ impl Network for V6 {
     const ADDRESSES: u32 = 8;
     const HOPS: u32 = hops::WORD_V6;
     const CHECKSUM: Option<u32> = None;
+    const ETHER: u16 = ether::IPV6;
     const AF: u8 = 10;
     const LOOP: Addr6 = loop_address::V6;
     const ICMP: u8 = ICMP_V6;
