@@ -1,4 +1,4 @@
-//! A firewall on the node, through `nft`: while a chain sees what the node forwards, it sees all of it.
+//! A firewall on the node, through `nft`, or IPsec: while somebody sees what the node forwards, he sees all of it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{
@@ -84,6 +84,12 @@ fn a_firewall_that_comes_and_goes_is_heeded() {
     assert_eq!(routed(node), before, "and sees every packet");
 
     nft(node, "delete table inet walls");
+    wait_until("packets go past the stack again", || go_past(node));
+
+    let policy = format!("src {CLIENT} dst {SERVER} dir fwd");
+    node.netns.ip(&[format!("xfrm policy add {policy} action block")]).unwrap();
+    wait_until("a policy of IPsec is heeded", || !are_answered(node));
+    node.netns.ip(&[format!("xfrm policy delete {policy}")]).unwrap();
     wait_until("packets go past the stack again", || go_past(node));
 
     let device = &node.pod("server").unwrap().device;

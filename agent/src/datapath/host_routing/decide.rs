@@ -23,6 +23,8 @@ pub(super) struct Survey {
     pub legacy: Vec<String>,
     /// The kernel balances services itself (IPVS).
     pub ipvs: bool,
+    /// Policies of IPsec, for whatever packets.
+    pub ipsec: bool,
     /// A routing rule that asks for more than addresses and devices.
     pub rule: Option<String>,
     pub pods: BTreeMap<u32, Device>,
@@ -79,7 +81,10 @@ fn firewall(survey: &Survey) -> Option<String> {
     if let Some(table) = survey.legacy.first() {
         return Some(format!("iptables (legacy) has the table {table}"));
     }
-    survey.ipvs.then(|| "the kernel has services of IPVS".to_owned())
+    if survey.ipvs {
+        return Some("the kernel has services of IPVS".to_owned());
+    }
+    survey.ipsec.then(|| "the kernel has policies of IPsec".to_owned())
 }
 
 fn is_on_the_way(chain: &Chain) -> bool {
@@ -163,6 +168,7 @@ mod tests {
         let legacy = Survey { legacy: vec!["mangle".into()], pods: pods(), ..Survey::default() };
         assert_eq!(auto(&legacy).reason.as_deref(), Some("iptables (legacy) has the table mangle"));
         assert!(auto(&Survey { ipvs: true, pods: pods(), ..Survey::default() }).reason.is_some());
+        assert!(auto(&Survey { ipsec: true, pods: pods(), ..Survey::default() }).reason.is_some());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod chains;
 mod decide;
+mod ipsec;
 mod survey;
 
 use std::{

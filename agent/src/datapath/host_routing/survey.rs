@@ -21,6 +21,7 @@ use rtnetlink::{
 use super::{
     chains::base_chains,
     decide::{Device, Survey},
+    ipsec::has_policies,
 };
 use crate::datapath::tc;
 
@@ -42,6 +43,7 @@ pub(super) async fn survey(handle: &Handle, pods: &BTreeSet<u32>, ours: &BTreeSe
         chains: again(base_chains)?,
         legacy: ["ip_tables_names", "ip6_tables_names"].into_iter().flat_map(lines).collect(),
         ipvs: lines("ip_vs").iter().any(|line| !IPVS_TITLES.iter().any(|title| line.starts_with(title))),
+        ipsec: has_policies()?,
         rule: splitting_rule(handle).await?,
         pods: devices,
     })
