@@ -35,7 +35,10 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
         checks(&mut steps)?;
         steps.step("instructions of a connection", instructions::check)?;
     }
-    let task = kernel::Task::Test(arguments.filter.as_deref());
+    let task = match arguments.kernel {
+        None => kernel::Task::Differing,
+        Some(_) => kernel::Task::Test(arguments.filter.as_deref()),
+    };
     let names: Vec<_> = machines.iter().map(|machine| machine.name).collect();
     steps.step(&format!("tests under kernels {}", names.join(" and ")), || kernel::test(&machines, task).map(drop))?;
     steps.print();

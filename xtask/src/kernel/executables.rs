@@ -44,6 +44,10 @@ impl Executables {
         self
     }
 
+    pub(crate) fn leave_out(&mut self, names: &[&str]) {
+        self.tests.retain(|(name, _)| !names.contains(&name.as_str()));
+    }
+
     /// What stands for the processes in pods, where it is among them.
     pub(crate) fn probe(&self) -> Option<&Path> {
         self.programs.iter().map(PathBuf::as_path).find(|path| path.ends_with(PROBE))

@@ -33,11 +33,19 @@ pub(crate) use machine::{Choice, Machine, Platform};
 const ESSENTIAL: &str =
     "every_program_passes_the_verifier recorded_ a_flipped_service_is_never_seen_torn restarts_and_kills";
 
+/// What a run of everything leaves to this machine's own kernel, by names of tests: what is no matter of the kernel, or goes
+/// by programs that other tests run there. Emulated, these take a quarter of an hour. `--kernel all` has them.
+const ELSEWHERE: &str = "--skip to_chosen_pods_of --skip over_native_xdp --skip over_generic_xdp";
+/// Whole test binaries of the kind.
+const ELSEWHERE_BINARIES: [&str; 2] = ["kernel_environment", "kernel_per_packet"];
+
 /// What the tests in a machine are there for.
 #[derive(Clone, Copy)]
 pub(crate) enum Task<'of> {
     /// To pass: all (emulated for another architecture: the essential ones), or those whose name contains this.
     Test(Option<&'of str>),
+    /// To pass: what differs from kernel to kernel. See [`ELSEWHERE`].
+    Differing,
     /// To say what docs/kernels.md must say of each kernel.
     Record,
     /// To count what a connection costs in instructions: all that is recorded, or what is compared on every run.
@@ -51,6 +59,7 @@ impl Task<'_> {
     pub(crate) fn arguments(&self, platform: Platform) -> &str {
         match self {
             Self::Test(Some(filter)) => filter,
+            Self::Differing => ELSEWHERE,
             Self::Test(None) if platform == Platform::Arm64 => ESSENTIAL,
             Self::Test(None) => "",
             Self::Record => "recorded_ --nocapture",
@@ -62,7 +71,9 @@ impl Task<'_> {
     /// An assignment in the tests' environment.
     pub(crate) fn variable(&self) -> &'static str {
         match self {
-            Self::Test(_) | Self::Count { record: false } | Self::Measure { .. } => "MILLRACE_MACHINE=1",
+            Self::Test(_) | Self::Differing | Self::Count { record: false } | Self::Measure { .. } => {
+                "MILLRACE_MACHINE=1"
+            }
             Self::Record | Self::Count { record: true } => "MILLRACE_RECORD=1",
         }
     }
@@ -91,7 +102,11 @@ pub(crate) fn test(machines: &[&'static Machine], task: Task<'_>) -> Result<Vec<
         if machines.clone().next().is_none() {
             continue;
         }
-        let executables = executables::build(platform)?.for_kernels();
+        let mut executables = executables::build(platform)?.for_kernels();
+        if matches!(task, Task::Differing) {
+            executables.leave_out(&ELSEWHERE_BINARIES);
+            println!("left to this machine's own kernel: {} {ELSEWHERE}", ELSEWHERE_BINARIES.join(" "));
+        }
         if executables.tests.is_empty() {
             bail!("no test of tests/tests/ begins with kernel_: nothing would be tested");
         }
