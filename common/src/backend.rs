@@ -1,5 +1,7 @@
 //! Backends: a slot says where one is, a state word says whether it still serves.
 
+use core::mem::offset_of;
+
 use crate::address::{Addr4, Addr6, Port};
 
 /// Value of SLOTS_V4 and SLOTS_V6. A set is `count` slots from `base`, sorted by `backend`; a written block is never
@@ -52,3 +54,5 @@ impl BackendState {
 // Array maps round a value's stride up to 8 bytes: the V6 slot's stride is 32.
 const _: () = assert!(size_of::<Slot<Addr4>>() == 16);
 const _: () = assert!(size_of::<Slot<Addr6>>() == 28);
+const _: () = assert!(offset_of!(Slot<Addr4>, port) == 4 && offset_of!(Slot<Addr4>, backend) == 8);
+const _: () = assert!(offset_of!(Slot<Addr6>, port) == 16 && offset_of!(Slot<Addr6>, owner) == 24);

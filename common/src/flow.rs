@@ -1,5 +1,7 @@
 //! Connection tracking: two entries per flow, one for each direction.
 
+use core::mem::offset_of;
+
 use crate::address::{Addr4, Addr6, Port};
 
 /// Key of CT and CT_NEW: the packet as it arrives, before translation.
@@ -200,6 +202,9 @@ const _: () = assert!(size_of::<Tuple<Addr4>>() == 16);
 const _: () = assert!(size_of::<Tuple<Addr6>>() == 40);
 const _: () = assert!(size_of::<Flow<Addr4>>() == 56);
 const _: () = assert!(size_of::<Flow<Addr6>>() == 80);
+// Words that are stored alone lie on their own boundary, the tags at both ends.
+const _: () = assert!(offset_of!(Flow<Addr4>, way) % 8 == 0 && offset_of!(Flow<Addr6>, way) % 8 == 0);
+const _: () = assert!(offset_of!(Flow<Addr4>, tail) == 52 && offset_of!(Flow<Addr6>, tail) == 76);
 
 #[cfg(test)]
 mod tests {

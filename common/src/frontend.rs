@@ -1,5 +1,7 @@
 //! What a client names: an address, a port and a protocol that belong to a service.
 
+use core::mem::offset_of;
+
 use crate::address::Port;
 
 /// Key of FRONTENDS. `port` 0 with `protocol` 0 marks an address that services own, whatever the port: traffic to
@@ -100,3 +102,5 @@ impl FrontendKind {
 const _: () = assert!(size_of::<FrontendKey<crate::address::Addr4>>() == 8);
 const _: () = assert!(size_of::<FrontendKey<crate::address::Addr6>>() == 20);
 const _: () = assert!(size_of::<FrontendValue>() == 8);
+const _: () =
+    assert!(offset_of!(FrontendKey<crate::address::Addr6>, port) == 16 && offset_of!(FrontendValue, kind) == 4);

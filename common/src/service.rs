@@ -1,5 +1,7 @@
 //! A service record: a few aligned words, each flipped by one 8-byte store.
 
+use core::mem::offset_of;
+
 use crate::{frontend::FrontendKind, maglev};
 
 /// Value of SERVICES. One record per service port and address family.
@@ -190,5 +192,7 @@ pub const NAME_BYTES: usize = 160;
 pub struct ServiceName(pub [u8; NAME_BYTES]);
 
 const _: () = assert!(size_of::<ServiceRecord>() == 32);
+// The agent stores these words one by one (`agent/src/datapath/tables.rs`).
+const _: () = assert!(offset_of!(ServiceRecord, local) == 8 && offset_of!(ServiceRecord, attributes) == 16);
 const _: () = assert!(size_of::<SourceRange<crate::address::Addr4>>() == 8);
 const _: () = assert!(size_of::<SourceRange<crate::address::Addr6>>() == 20);

@@ -1,7 +1,7 @@
 //! The directory on the BPF file system that outlives the agent:
 //!
 //! ```text
-//! layout-1/            an empty directory: the version of the maps' layout
+//! layout-N/            an empty directory: the version of the maps' layout
 //! maps/NAME            the maps
 //! next/NAME            while maps change their size: becomes `maps` in one exchange
 //! links/NAME           the socket hooks, the uplinks' XDP and, where the kernel has TCX, the devices' programs

@@ -140,7 +140,7 @@ impl Batch {
             Family::V4 => "FRONTENDS_V4",
             Family::V6 => "FRONTENDS_V6",
         };
-        Err(NoRoom::Full { map, capacity, flag: "--max-services" })
+        Err(NoRoom::Full { map, capacity, flag: "--max-frontends" })
     }
 
     fn is_marked(&self, mirror: &Mirror, address: &IpAddr) -> bool {

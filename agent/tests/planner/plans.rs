@@ -151,7 +151,7 @@ fn a_full_map_refuses_by_name_and_takes_the_service_when_room_appears() {
         (Sizes { slots: 4, ..SIZES }, "shop/s3:http/TCP/v4: the map SLOTS_V4 is full (4 entries); raise --max-slots"),
         (
             Sizes { frontends: 4, ..SIZES },
-            "shop/s3:http/TCP/v4: the map FRONTENDS_V4 is full (4 entries); raise --max-services",
+            "shop/s3:http/TCP/v4: the map FRONTENDS_V4 is full (4 entries); raise --max-frontends",
         ),
     ] {
         let mut node = Node::with(sizes);

@@ -67,6 +67,9 @@ enum Path {
 struct Counted {
     by_xdp: u64,
     translated_sockets: u64,
+    refused_sockets: u64,
+    /// Calls that a socket hook has seen, and that are for the packet path to decide.
+    left_to_packets: u64,
     excluded_calls: u64,
 }
 
@@ -76,6 +79,8 @@ impl Counted {
         Self {
             by_xdp: count(Verdict::XdpServed),
             translated_sockets: count(Verdict::SocketTranslated),
+            refused_sockets: count(Verdict::SocketRejected),
+            left_to_packets: count(Verdict::SocketLeftToPackets),
             excluded_calls: count(Verdict::SocketPodExcluded),
         }
     }
@@ -84,6 +89,8 @@ impl Counted {
         Self {
             by_xdp: self.by_xdp - before.by_xdp,
             translated_sockets: self.translated_sockets - before.translated_sockets,
+            refused_sockets: self.refused_sockets - before.refused_sockets,
+            left_to_packets: self.left_to_packets - before.left_to_packets,
             excluded_calls: self.excluded_calls - before.excluded_calls,
         }
     }
@@ -99,6 +106,11 @@ impl Counted {
             Path::ChosenPods if from_pod => {
                 self.translated_sockets > 0 || (answered && connects && self.excluded_calls == 0)
             }
+            Path::Sockets if from_pod || case.from == From::Host => {
+                let seen = self.translated_sockets + self.refused_sockets + self.left_to_packets;
+                self.excluded_calls > 0 || (answered && connects && seen == 0)
+            }
+            Path::Packets if from_pod => self.excluded_calls + self.translated_sockets + self.refused_sockets > 0,
             Path::ChosenPods | Path::Sockets | Path::Packets => self.excluded_calls > 0,
         };
         wrong.then(|| {

@@ -83,7 +83,7 @@ pub struct Shop {
 impl Shop {
     pub async fn open() -> Self {
         if std::env::var_os("MILLRACE_TEST_KUBECONFIG").is_some() {
-            println!("SKIPPED on the real API server: it cannot be told to fail, so this test needs the double");
+            println!("on the double only: a real API server cannot be told to fail");
         }
         let server = Server::Double(ApiServerDouble::start().await);
         for (name, address) in [("cart", "10.96.0.1"), ("pay", "10.96.0.2")] {
