@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Counts up whenever a key, a value or its meaning changes. An agent refuses pinned maps of another version by name.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// `BPF_F_NO_PREALLOC` (linux/bpf.h).
 pub const NO_PREALLOC: u32 = 1;

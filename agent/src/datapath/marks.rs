@@ -17,7 +17,7 @@ use super::{Pins, SetupError, pins::at, tables::array, words::SharedArray};
 
 const MAP: &str = "SERVICE_MARKS";
 /// A range with more blocks than this, as a power of two, sets every bit: it would set most of them.
-const MOST_BLOCKS: u8 = 18;
+const MOST_BLOCKS: u8 = 20;
 
 pub(super) struct ServiceMarks(SharedArray<u64>);
 
@@ -53,7 +53,7 @@ impl ServiceMarks {
 
     fn set(&self, mark: Mark) -> io::Result<()> {
         let word = self.0.read(mark.word)?;
-        if word & mark.bit == 0 { self.0.store_word(mark.word, 0, word | mark.bit) } else { Ok(()) }
+        if mark.is_in(word) { Ok(()) } else { self.0.store_word(mark.word, 0, word | mark.bits) }
     }
 }
 

@@ -78,7 +78,7 @@ fn place(cell: Cell) -> Option<*mut u8> {
 #[inline(always)]
 fn may_be_a_services(mark: Mark) -> bool {
     // SAFETY: the map gave the pointer. Volatile: the agent writes while we look.
-    SERVICE_MARKS.get_ptr(mark.word).is_none_or(|word| unsafe { read_volatile(word) } & mark.bit != 0)
+    SERVICE_MARKS.get_ptr(mark.word).is_none_or(|word| mark.is_in(unsafe { read_volatile(word) }))
 }
 
 /// The source port with it: only `None` if the packet must be read closely.

@@ -249,7 +249,7 @@ impl Rig {
     /// Addresses with this mark are looked at closely.
     fn mark(&mut self, mark: Mark) {
         let word: u64 = self.array("SERVICE_MARKS").get(&mark.word, 0).unwrap();
-        self.store("SERVICE_MARKS", mark.word, word | mark.bit);
+        self.store("SERVICE_MARKS", mark.word, word | mark.bits);
     }
 
     /// Every mark that there is.

@@ -68,7 +68,7 @@ fn mark_loops(ebpf: &mut Ebpf) {
     let mut map: Array<_, u64> = ebpf.map_mut("SERVICE_MARKS").unwrap().try_into().unwrap();
     for mark in [marks::frontend(&loop_address::V4), marks::frontend(&loop_address::V6)] {
         let word = map.get(&mark.word, 0).unwrap();
-        map.set(mark.word, word | mark.bit, 0).unwrap();
+        map.set(mark.word, word | mark.bits, 0).unwrap();
     }
 }
 
