@@ -35,6 +35,10 @@ fn a_promise_that_was_not_kept_is_said_to_be_so() {
     let bars = bars(&report());
     let met = |words: &str| bars.iter().find(|bar| bar.promise.contains(words)).unwrap().met;
     assert_eq!(met("1.02 of a direct one"), Some(false), "1.03 at 10,000");
+    assert_eq!(met("a datagram and its answer"), Some(true), "1.03 at 10,000");
+    assert_eq!(met("programming 10,000 services x 10 endpoints: at most"), Some(true), "0.08 s");
+    assert_eq!(met("programming 100,000 services"), None, "it was not measured");
+    assert_eq!(met("one change among 10,000 services, p99"), Some(true), "0.9 ms");
     assert_eq!(met("less than through any rival"), Some(true));
     assert_eq!(met("50 times as fast as iptables, legacy"), Some(true), "75 times");
     assert_eq!(met("50 times as fast as nftables"), Some(true), "120 s and more over 0.08 s");

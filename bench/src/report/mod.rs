@@ -66,6 +66,9 @@ pub struct Figures {
     pub parts: Vec<Part>,
     /// One endpoint of one service goes or comes, milliseconds: the median, the fastest and the slowest.
     pub change: Option<Spread>,
+    /// The slowest hundredth of these.
+    #[serde(default)]
+    pub change_p99: Option<f64>,
     pub memory: Memory,
     pub traffic: Vec<Traffic>,
     pub churn: Option<Churn>,
@@ -137,11 +140,17 @@ pub struct Traffic {
 }
 
 impl Report {
-    /// Of its page, without the ending, and of the directory beside it: a run in a machine of its own never takes the place
-    /// of one on this machine.
+    /// Of its page, without the ending, and of the directory beside it: neither a run in a machine of its own nor one of
+    /// another family takes the place of the others.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
-        if self.machine.guest.is_some() { "benchmarks-vm" } else { "benchmarks" }
+    pub fn name(&self) -> String {
+        let place = if self.machine.guest.is_some() { "-vm" } else { "" };
+        let family = match self.families {
+            Families::V4 => "",
+            Families::V6 => "-ipv6",
+            Families::Dual => "-dual",
+        };
+        format!("benchmarks{place}{family}")
     }
 
     #[must_use]
@@ -176,6 +185,7 @@ impl Figures {
             start: None,
             parts: Vec::new(),
             change: None,
+            change_p99: None,
             memory,
             traffic: Vec::new(),
             churn: None,

@@ -44,7 +44,7 @@ pub struct Options {
     #[arg(long, default_value_t = 3)]
     pub times: u32,
     /// Changed endpoints that are timed with each contestant, as far as 5 s suffice for them.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 300)]
     pub changes: u32,
     /// The size at which endpoints are replaced 100 times a second under load; it must be among the sizes. 0: none.
     #[arg(long, default_value_t = 1000)]

@@ -14,7 +14,7 @@ use crate::{
     contestants::Kind,
     report::Part,
     rivals::{self, Way},
-    stats::spread,
+    stats::{percentile, spread},
 };
 
 /// What takes longer is done once only.
@@ -73,14 +73,19 @@ fn given_up(error: anyhow::Error) -> Result<Outcome> {
 /// One endpoint of a service goes with the even changes and is back with the odd ones.
 pub(super) fn changes(stages: &mut [Box<Stage>], changes: u32) -> Result<()> {
     for stage in stages.iter_mut().filter(|stage| stage.figures.kind != Kind::Direct) {
-        let took = milliseconds(stage, changes).with_context(|| stage.figures.kind.name())?;
+        let nanoseconds = one_by_one(stage, changes).with_context(|| stage.figures.kind.name())?;
+        let took: Vec<f64> = nanoseconds.iter().map(|took| *took as f64 / 1e6).collect();
+        let p99 = percentile(&nanoseconds, 99.0) as f64 / 1e6;
         stage.figures.change = Some(spread(&took));
-        eprintln!("bench:   {}: one change in {:.3} ms", stage.figures.kind.name(), spread(&took).median);
+        stage.figures.change_p99 = Some(p99);
+        let name = stage.figures.kind.name();
+        eprintln!("bench:   {name}: one change in {:.3} ms, p99 {p99:.3} ms", spread(&took).median);
     }
     Ok(())
 }
 
-fn milliseconds(stage: &mut Stage, changes: u32) -> Result<Vec<f64>> {
+/// Nanoseconds of each.
+fn one_by_one(stage: &mut Stage, changes: u32) -> Result<Vec<u64>> {
     let i = stage.cluster.services / 3;
     let all = stage.cluster.endpoints_of(i, stage.cluster.families.each()[0]);
     let start = Instant::now();
@@ -92,7 +97,7 @@ fn milliseconds(stage: &mut Stage, changes: u32) -> Result<Vec<f64>> {
             let start = Instant::now();
             stage.contestant.replace(i, endpoints)?;
             stage.contestant.settle()?;
-            took.push(start.elapsed().as_secs_f64() * 1000.0);
+            took.push(start.elapsed().as_nanos() as u64);
             sleep(PAUSE);
         }
     }

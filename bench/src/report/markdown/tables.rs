@@ -58,7 +58,7 @@ pub fn tables(report: &Report) -> String {
         "One change",
         "Milliseconds until one endpoint of one service has gone or come. For millrace from the API server's event to its \
          effect; for the rivals from the call to the end of the tools, without the API server's part.",
-        figure_lines(report, |figures| figures.change, decimals),
+        changes(report),
     );
     section(
         &mut text,
@@ -119,6 +119,17 @@ fn both(report: &Report, operation: Operation, read: fn(&Traffic) -> Spread) -> 
 fn figure_lines(report: &Report, read: fn(&Figures) -> Option<Spread>, show: fn(Spread) -> String) -> Vec<Line> {
     let kinds = kinds(report).filter(|kind| *kind != Kind::Direct);
     kinds.map(|kind| line(report, kind, "", |figures| read(figures).map(show))).collect()
+}
+
+fn changes(report: &Report) -> Vec<Line> {
+    let mut lines = figure_lines(report, |figures| figures.change, decimals);
+    let proxies = kinds(report).filter(|kind| *kind != Kind::Direct);
+    lines.extend(proxies.map(|kind| {
+        line(report, kind, "p99", |figures| {
+            figures.change_p99.map(|p99| decimals(Spread { median: p99, min: p99, max: p99 }))
+        })
+    }));
+    lines
 }
 
 fn programming(report: &Report) -> Vec<Line> {

@@ -1,6 +1,7 @@
 //! What stands around the figures.
 
 use crate::{
+    cluster::Families,
     contestants::Kind,
     machine::Guest,
     report::{
@@ -18,7 +19,7 @@ pub(super) fn opening(report: &Report) -> String {
         None => ("", virtually),
     };
     format!(
-        "# Benchmarks{}\n\n\
+        "# Benchmarks{}{}\n\n\
          One run of `cargo xtask bench services{option}`, {}, on {place}: {}, each on a \
          node of its own (network namespaces joined by veth), measured in turns of milliseconds. **Ratios count, not \
          microseconds**: every ratio is to the direct path of the same run, and stands as median (smallest-largest) of {} \
@@ -26,6 +27,11 @@ pub(super) fn opening(report: &Report) -> String {
          {}Machine: {} ({} {}{}, {:.0} GiB), kernel {}{}. Load average {:.1} at the beginning and {:.1} at the \
          end, the bench's own processes included. Other work of the machine stands back: all tools and agents run at \
          nice -15, client and server share one processor under SCHED_FIFO.\n",
+        match report.families {
+            Families::V4 => "",
+            Families::V6 => " over IPv6",
+            Families::Dual => " with two families",
+        },
         if machine.guest.is_some() { " in a virtual machine" } else { "" },
         machine.time,
         compared(report),

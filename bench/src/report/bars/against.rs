@@ -1,23 +1,16 @@
-//! What millrace promises, held against a run. Pure.
+//! Against what operators run today.
 
-use super::{Destination, Report, Size};
-use crate::{cluster::Position, contestants::Kind, probe::client::Operation, rivals::Way};
+use super::{Bar, LARGE, not_measured};
+use crate::{
+    cluster::Position,
+    contestants::Kind,
+    probe::client::Operation,
+    report::{Destination, Report, Size, markdown::thousands},
+    rivals::Way,
+};
 
-/// The size that the promises about programming name.
-const LARGE: u32 = 10_000;
-
-/// One promise, in words, and what the run says to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bar {
-    pub promise: String,
-    pub found: String,
-    /// `None`: this run cannot say.
-    pub met: Option<bool>,
-}
-
-#[must_use]
-pub fn bars(report: &Report) -> Vec<Bar> {
-    let mut bars = vec![same_node(report), better_than_rivals(report)];
+pub(super) fn bars(report: &Report) -> Vec<Bar> {
+    let mut bars = vec![better_than_rivals(report)];
     let programming = "programming 10,000 services x 10 endpoints";
     for rival in [Kind::IptablesLegacy, Kind::IptablesNft, Kind::Nftables] {
         bars.push(faster(report, programming, rival, 50.0, |size, kind| seconds(size, kind, report.limit_seconds)));
@@ -30,29 +23,6 @@ pub fn bars(report: &Report) -> Vec<Bar> {
         }));
     }
     bars
-}
-
-/// The largest of all sizes and positions.
-fn same_node(report: &Report) -> Bar {
-    let ratios = report.sizes.iter().flat_map(|size| {
-        let figures = size.of(Kind::Millrace);
-        let positions = Position::ALL.into_iter().map(Destination::Service);
-        let traffic =
-            positions.filter_map(move |to| figures.and_then(|figures| figures.traffic(Operation::Connect, to)));
-        traffic.map(|traffic| (traffic.p50_own_ratio.median, traffic.p50_ratio.median, size.services))
-    });
-    let worst = ratios.max_by(|a, b| a.0.total_cmp(&b.0));
-    Bar {
-        promise: "connect() through the socket path takes at most 1.02 of a direct one on the same node, at every size"
-            .to_owned(),
-        found: worst.map_or_else(not_measured, |(own, bare, services)| {
-            format!(
-                "at most {own:.3} (at {}); {bare:.2} of a direct one on a node without any program, see below",
-                super::markdown::thousands(services)
-            )
-        }),
-        met: worst.map(|(own, ..)| own <= 1.02),
-    }
 }
 
 /// Where it comes closest.
@@ -75,13 +45,9 @@ fn better_than_rivals(report: &Report) -> Bar {
         }
     }
     Bar {
-        promise: "and less than through any rival, at every size, one service included".to_owned(),
+        promise: "connect() takes less than through any rival, at every size, one service included".to_owned(),
         found: closest.map_or_else(not_measured, |(margin, rival, services)| {
-            format!(
-                "the closest is {} at {}: {margin:.2} of millrace's",
-                rival.name(),
-                super::markdown::thousands(services)
-            )
+            format!("the closest is {} at {}: {margin:.2} of millrace's", rival.name(), thousands(services))
         }),
         met: closest.map(|(margin, ..)| margin > 1.0),
     }
@@ -133,8 +99,4 @@ fn faster(report: &Report, what: &str, rival: Kind, factor: f64, took: impl Fn(&
         // One that was given up too early to tell leaves the question open.
         met: times.and_then(|(times, at_least)| (times >= factor || !at_least).then_some(times >= factor)),
     }
-}
-
-fn not_measured() -> String {
-    "**not measured in this run**".to_owned()
 }
