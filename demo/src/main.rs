@@ -9,7 +9,7 @@ mod stage;
 mod story;
 mod tally;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -28,6 +28,9 @@ struct Arguments {
     /// The shop: a file for each Service, with its EndpointSlices
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests"))]
     manifests: PathBuf,
+    /// Watch requests for an N-th of the time; nothing else is left out
+    #[arg(long, value_name = "N", default_value = "1")]
+    pace: NonZeroU32,
 }
 
 #[derive(Subcommand)]
@@ -64,12 +67,12 @@ enum Verb {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.verb {
-        None => tell(&arguments.manifests),
+        None => tell(&arguments.manifests, arguments.pace),
         Some(verb) => run(verb),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Interrupted>() => {
+        Err(error) if error.is::<Interrupted>() || is_interrupted() => {
             eprintln!("\ninterrupted; everything is taken down");
             ExitCode::from(130)
         }
@@ -80,9 +83,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn tell(manifests: &std::path::Path) -> Result<()> {
+/// Ctrl-C in a terminal ends commands that were under way, too (`ip`, `tc`): their failure may be noticed before the
+/// signal that caused it.
+fn is_interrupted() -> bool {
+    interrupt::pause(Duration::from_millis(100)).is_err()
+}
+
+fn tell(manifests: &std::path::Path, pace: NonZeroU32) -> Result<()> {
     interrupt::listen()?;
-    let mut story = Story::begin(shop::read(manifests)?)?;
+    let mut story = Story::begin(shop::read(manifests)?, pace)?;
     story.traffic()?;
     story.endpoints()?;
     story.kill()?;

@@ -1,15 +1,16 @@
 //! Everything that the demo makes: nodes, pods, agents, shoppers. Dropping it takes all of it down.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::Ipv4Addr,
     path::Path,
     process::{Child, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use indicatif::ProgressBar;
 use millrace_tests::{
     agent::Agent,
@@ -149,12 +150,22 @@ impl Stage {
 
     /// What `millrace-demo ARGUMENTS` prints when run in the shopper's pod of a node.
     pub(crate) fn run_in_shopper(&self, node: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = self.shopper_place(node)?.command(Path::new("/proc/self/exe"))?;
-        let output = command.args(arguments).stderr(Stdio::inherit()).output()?;
-        if !output.status.success() {
-            bail!("{} ended with {}", arguments.join(" "), output.status);
+        let mut process = start(&self.shopper_place(node)?, arguments)?;
+        let mut stdout = process.0.stdout.take().context("no standard output")?;
+        // On a thread of its own: a pipe that nobody empties would keep the child from its end.
+        let reading = thread::spawn(move || {
+            let mut printed = String::new();
+            stdout.read_to_string(&mut printed).map(|_| printed)
+        });
+        while !reading.is_finished() {
+            interrupt::pause(Duration::from_millis(20))?;
         }
-        Ok(String::from_utf8(output.stdout)?)
+        let status = process.0.wait()?;
+        if !status.success() {
+            bail!("{} ended with {status}", arguments.join(" "));
+        }
+        let printed = reading.join().map_err(|_| anyhow!("the thread that reads what it prints panicked"))?;
+        Ok(printed?)
     }
 
     fn shopper_place(&self, node: &str) -> Result<Place> {

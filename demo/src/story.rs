@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Story {
     stage: Stage,
     entries: Vec<Entry>,
     zones: BTreeMap<String, String>,
+    /// Requests are watched for this part of the time.
+    pace: NonZeroU32,
     /// Over all chapters.
     requests: u64,
     failures: u64,
@@ -36,7 +39,7 @@ pub(crate) struct Story {
 
 impl Story {
     /// Builds the stage and opens for business.
-    pub(crate) fn begin(entries: Vec<Entry>) -> Result<Self> {
+    pub(crate) fn begin(entries: Vec<Entry>, pace: NonZeroU32) -> Result<Self> {
         let pods: Vec<PodSpec> = entries.iter().map(Entry::pods).collect::<Result<Vec<_>>>()?.concat();
         show::heading(
             "A cluster on this machine",
@@ -61,7 +64,7 @@ impl Story {
         let targets = entries.iter().map(Entry::target).collect::<Result<Vec<_>>>()?;
         stage.start_shoppers(&targets)?;
         let zones = pods.into_iter().map(|pod| (pod.name, pod.zone)).collect();
-        Ok(Self { stage, entries, zones, requests: 0, failures: 0 })
+        Ok(Self { stage, entries, zones, pace, requests: 0, failures: 0 })
     }
 
     /// Chapter one: who answers whom.
@@ -209,9 +212,9 @@ impl Story {
         Live::new(self.entries.iter().map(|entry| entry.name().to_owned()))
     }
 
-    /// Shows the traffic since `before` for a while.
+    /// Shows the traffic since `before` for `duration`, or as much of it as the pace wants.
     fn watch(&self, live: &Live, before: &Reports, duration: Duration) -> Result<()> {
-        let end = Instant::now() + duration;
+        let end = Instant::now() + duration / self.pace.get();
         while Instant::now() < end {
             live.update(&self.rows(before));
             pause(Duration::from_millis(200))?;

@@ -24,6 +24,7 @@ use nix::{
 };
 
 use crate::{
+    interrupt,
     manifests::{Manifests, Port, Service},
     node::Node,
     place::Place,
@@ -95,7 +96,7 @@ impl Agent {
     /// Waits until `services` shows a Service by this name.
     ///
     /// # Errors
-    /// As [`Agent::settle`].
+    /// As [`Agent::settle`], and [`interrupt::Interrupted`].
     pub fn wait_for_service(&mut self, name: &str) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -111,7 +112,7 @@ impl Agent {
                 let services = self.ask(&["services"]);
                 bail!("Service {name} is not programmed after {PATIENCE:?}: {services:?}\n{}", self.log_tail());
             }
-            thread::sleep(Duration::from_millis(10));
+            interrupt::pause(Duration::from_millis(10))?;
         }
     }
 

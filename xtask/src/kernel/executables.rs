@@ -23,7 +23,7 @@ pub(crate) const COUNTING: &str = "instructions";
 /// What it starts in pods.
 const PROBE: &str = "millrace-bench";
 
-/// Programs that no test starts.
+/// Programs that no test in a machine starts.
 const HOST_ONLY: [&str; 2] = ["xtask", "millrace-demo"];
 
 /// The benchmarks' rivals have tools that would have to be there for the architecture, too.
