@@ -122,6 +122,28 @@ fn a_source_that_takes_too_long_brings_new_services_in_and_touches_no_old_one() 
 }
 
 #[test]
+fn a_source_that_takes_too_long_is_followed_where_a_service_is_new() {
+    let cluster = cluster(17);
+    let whole = programmed(&cluster).into_tables().snapshot();
+    let mut late = pipeline(Planner::new(SIZES), MemoryTables::new(SIZES));
+    late.stop_waiting();
+    // One at a time: each service is in the maps, without an endpoint, when its slices come.
+    for change in cluster.changes() {
+        late.take(change);
+        settle(&mut late);
+    }
+    let followed = late.tables().snapshot();
+    let endpoints = |snapshot: &Snapshot| snapshot.slots.values().map(|slot| slot.address).collect::<BTreeSet<_>>();
+    assert_eq!(endpoints(&followed), endpoints(&whole));
+    assert!(!late.is_synced() && !endpoints(&whole).is_empty());
+
+    let gone = cluster.services.keys().map(|key| Change::Service(key.clone(), None));
+    take_all(&mut late, gone);
+    settle(&mut late);
+    assert!(late.tables().snapshot().names.is_empty(), "what is deleted goes, too");
+}
+
+#[test]
 fn what_the_cluster_lost_while_no_agent_ran_is_removed_when_the_source_is_complete() {
     let (mut pipeline, before) = restarted(programmed(&cluster(14)));
     assert!(!before.names.is_empty());

@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, watch as latest},
     time::{self, sleep_until},
 };
 use tracing::{debug, info, warn};
@@ -20,7 +20,7 @@ use crate::{
     diff::{ChosenPods, Ticket, Usage},
     health::Health,
     metrics::{MapLabel, Metrics, PolicyLabel},
-    watch::Change,
+    watch::{self, Change},
 };
 
 /// Changes taken in before a round, at most: a flood must not keep the first of them waiting for ever.
@@ -33,6 +33,7 @@ pub(super) struct Loop {
     pipeline: Pipeline<KernelTables>,
     health: Arc<Health>,
     metrics: Metrics,
+    source: Arc<watch::Health>,
     /// When to stop waiting for the source's first complete list.
     patience: time::Instant,
     retry_at: Option<time::Instant>,
@@ -48,9 +49,9 @@ pub(super) struct Loop {
 /// To whom else the loop's decisions go.
 pub(super) struct Told {
     /// To the servers of health check node ports.
-    pub checks: watch::Sender<HealthChecks>,
+    pub checks: latest::Sender<HealthChecks>,
     /// To who keeps the socket hooks away from pods.
-    pub chosen: watch::Sender<ChosenPods>,
+    pub chosen: latest::Sender<ChosenPods>,
 }
 
 impl Loop {
@@ -59,12 +60,14 @@ impl Loop {
         patience: Duration,
         health: Arc<Health>,
         metrics: Metrics,
+        source: Arc<watch::Health>,
         told: Told,
     ) -> Self {
         Self {
             pipeline,
             health,
             metrics,
+            source,
             patience: time::Instant::now() + patience,
             retry_at: None,
             pause: RETRY,
@@ -143,6 +146,7 @@ impl Loop {
     fn stop_waiting(&mut self) {
         if !self.pipeline.is_synced() {
             warn!(
+                no_list_of = self.source.unlisted().join(", "),
                 "the source is not complete in time: only services that are new to this node are programmed until it is"
             );
             self.pipeline.stop_waiting();
@@ -212,7 +216,7 @@ impl Loop {
     }
 }
 
-fn tell<T: Clone + PartialEq>(to: &watch::Sender<T>, now: &T) {
+fn tell<T: Clone + PartialEq>(to: &latest::Sender<T>, now: &T) {
     to.send_if_modified(|known| {
         let changed = known != now;
         if changed {

@@ -98,7 +98,8 @@ async fn work(config: &Config) -> Result<()> {
     let (checks, asked) = latest::channel(health_checks::HealthChecks::new());
     let (choose, chosen) = latest::channel(ChosenPods::default());
     let told = decide::Told { checks, chosen: choose };
-    let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone(), told);
+    let watching = Arc::clone(&source_health);
+    let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone(), watching, told);
     let answering = health_checks::serve(asked, Arc::clone(&health));
     let excluded = PacketTables::open(&config.pins)?;
     let excluding = async {

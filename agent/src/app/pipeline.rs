@@ -45,6 +45,8 @@ pub struct Pipeline<T> {
     health_checks: BTreeMap<ServiceKey, HealthCheck>,
     per_packet: ChosenPods,
     started: Started,
+    /// What an earlier agent left, while the source takes too long.
+    restored: BTreeSet<ServiceKey>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,7 @@ impl<T: Tables> Pipeline<T> {
             health_checks: BTreeMap::new(),
             per_packet: ChosenPods::default(),
             started: Started::Listening,
+            restored: BTreeSet::new(),
         }
     }
 
@@ -124,6 +127,8 @@ impl<T: Tables> Pipeline<T> {
     pub fn stop_waiting(&mut self) {
         if self.started == Started::Listening {
             self.started = Started::Impatient;
+            // Nothing is written before: what the maps hold now was there at the start.
+            self.restored = self.planner.services().cloned().collect();
         }
     }
 
@@ -243,19 +248,17 @@ impl<T: Tables> Pipeline<T> {
 
     fn synced(&mut self) {
         self.started = Started::Synced;
+        self.restored.clear();
         // What an earlier agent left and the source does not know any more.
         self.dirty.extend(self.planner.services().cloned());
         self.dirty.extend(self.index.owners().cloned());
         info!(services = self.index.services().count(), "the source is complete");
     }
 
-    /// What may be decided now. Before the source is complete, only services that the maps do not hold.
+    /// What may be decided now. Before the source is complete, only services that the maps did not hold at the start.
     fn due(&mut self) -> BTreeSet<ServiceKey> {
         let mut due = std::mem::take(&mut self.dirty);
-        if self.started == Started::Impatient {
-            let restored: BTreeSet<&ServiceKey> = self.planner.services().collect();
-            due.retain(|key| !restored.contains(key));
-        }
+        due.retain(|key| !self.restored.contains(key));
         due
     }
 

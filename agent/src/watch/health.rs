@@ -1,8 +1,14 @@
-//! How the watching itself goes, in numbers. What the sources say about objects goes through the channel.
+//! How the watching itself goes. What the sources say about objects goes through the channel.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
-/// Counts since the start of the agent; each only grows.
+/// Counts since the start of the agent, each of which only grows; and what a start waits for.
 #[derive(Debug, Default)]
 pub struct Health {
     /// Objects and files that made no sense.
@@ -13,6 +19,28 @@ pub struct Health {
     pub errors: Counter,
     /// Documents of kinds that a service proxy does not read.
     pub other_kinds: Counter,
+    /// Kinds of which the first complete list has not come.
+    unlisted: Mutex<BTreeSet<&'static str>>,
+}
+
+impl Health {
+    /// The kinds that [`Change::Synced`](super::Change::Synced) still waits for; none where the source has no lists.
+    #[must_use]
+    pub fn unlisted(&self) -> Vec<&'static str> {
+        self.kinds().iter().copied().collect()
+    }
+
+    pub(super) fn await_lists(&self, kinds: impl IntoIterator<Item = &'static str>) {
+        self.kinds().extend(kinds);
+    }
+
+    pub(super) fn listed(&self, kind: &str) {
+        self.kinds().remove(kind);
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
+        self.unlisted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug, Default)]

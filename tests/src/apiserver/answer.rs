@@ -23,6 +23,7 @@ pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 pub(super) async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> io::Result<Response<Body>> {
     let Some(request) = Request::parse(request.uri()) else { return Ok(not_found()) };
+    let mut healed = shared.healed.subscribe();
     let fault = take_fault(&shared, &request);
     match fault {
         None => {}
@@ -30,6 +31,8 @@ pub(super) async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming
         Some(Fault::RetryAfter(seconds)) => return Ok(overloaded(seconds)),
         Some(Fault::Slow(time)) => sleep(time).await,
         Some(Fault::NoAnswer) => pending().await,
+        // An error is the double's end.
+        Some(Fault::Held) => drop(healed.changed().await),
         Some(Fault::NoConnection) => return Err(io::Error::other("told to cut the connection")),
         Some(Fault::EndAtOnce) => return Ok(json_body(Full::default().map_err(infallible).boxed_unsync())),
         Some(Fault::HalfAnswer) => return Ok(half(&list(&shared, &request)?)),

@@ -15,6 +15,8 @@ pub enum Fault {
     Slow(Duration),
     /// The connection stays open and nothing comes.
     NoAnswer,
+    /// The answer comes once the faults are taken back.
+    Held,
     /// The connection ends without an answer.
     NoConnection,
     /// The connection ends in the middle of the answer.

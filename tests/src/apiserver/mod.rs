@@ -39,6 +39,7 @@ pub use self::{
     request::{Kind, Verb},
     under_test::Server,
 };
+use crate::node::Node;
 
 /// Stops when it is dropped.
 pub struct ApiServerDouble {
@@ -51,6 +52,7 @@ struct Shared {
     state: Mutex<State>,
     /// The newest version, for watches to wait on.
     version: watch::Sender<u64>,
+    healed: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -75,9 +77,26 @@ impl ApiServerDouble {
     ///
     /// When there is none.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on the loopback address");
+        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a port on the loopback address"))
+    }
+
+    /// On a node: its agent is in a network namespace of its own.
+    ///
+    /// # Panics
+    ///
+    /// When there is no free port on the loopback address there, or no runtime here.
+    #[must_use]
+    pub fn start_on(node: &Node) -> Self {
+        let bound = node.netns.run(|| std::net::TcpListener::bind("127.0.0.1:0")).expect("the node's namespace");
+        let listener = bound.expect("a port on the loopback address");
+        listener.set_nonblocking(true).expect("a socket of our own");
+        Self::on(TcpListener::from_std(listener).expect("a runtime that serves sockets"))
+    }
+
+    fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Arc::new(Shared { state: Mutex::default(), version: watch::channel(0).0 });
+        let shared =
+            Arc::new(Shared { state: Mutex::default(), version: watch::channel(0).0, healed: watch::channel(()).0 });
         let serving = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -136,6 +155,7 @@ impl ApiServerDouble {
     /// Takes back all faults that are left.
     pub fn heal(&self) {
         self.shared.state().rules.clear();
+        self.shared.healed.send_replace(());
     }
 
     /// Disturbs each open watch of the kind; returns how many there were.

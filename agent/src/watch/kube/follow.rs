@@ -218,6 +218,7 @@ where
 
     /// The kind has said all that there was.
     async fn started(&mut self) -> Result<(), Closed> {
+        self.output.health().listed(K::KIND);
         match self.start.take() {
             Some(start) => start.done(&self.output).await,
             None => Ok(()),

@@ -8,7 +8,10 @@ mod pace;
 mod retry_after;
 mod start;
 
-use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery, networking::v1 as networking};
+use k8s_openapi::{
+    Resource as _,
+    api::{core::v1 as core, discovery::v1 as discovery, networking::v1 as networking},
+};
 
 pub use self::connection::{Connection, IDLE_TIMEOUT};
 use self::{
@@ -27,6 +30,9 @@ const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 /// force.
 pub async fn run(connection: &Connection, settings: &Settings, output: &Output) {
     let [services, slices, cidrs, node] = Start::of(&Change::Synced);
+    let awaited =
+        [core::Service::KIND, discovery::EndpointSlice::KIND, networking::ServiceCIDR::KIND, core::Node::KIND];
+    output.health().await_lists(awaited);
     let [pods, namespaces] = Start::of(&Change::PodsSynced);
     let ours = Selector::labels(label_selector(settings.proxy_name.as_deref()));
     let this_node = Selector::fields(format!("metadata.name={}", settings.node_name));
