@@ -64,12 +64,21 @@ fn values_that_no_node_could_run_with_are_refused_by_the_options_name() {
         ("--max-slots", "0"),
         ("--max-flows", "2147483649"),
         ("--max-affinity", "1.5"),
+        ("--max-sockets", "0"),
+        ("--max-sockets", "4294967295"),
     ] {
         let output = agent(&[&RUN[..], &[option, value]].concat(), &[]);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{option} {value}: {said}");
         assert!(said.contains(option), "{option} {value}: {said}");
     }
+}
+
+#[test]
+fn a_relative_path_begins_at_the_working_directory() {
+    let said = text(&agent(&["status", "--bpffs", "pins"], &[]).stderr);
+    let path = std::env::current_dir().unwrap().join("pins");
+    assert!(said.contains(&path.display().to_string()), "{said}");
 }
 
 #[test]

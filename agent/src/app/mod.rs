@@ -62,10 +62,11 @@ async fn work(config: &Config) -> Result<()> {
     datapath::probe()?;
     let cgroup = datapath::cgroup::root(config.cgroup_root.as_deref())?;
     let origin = Origin::open(config).await?;
-    let _lock = config.pins.open()?;
+    config.pins.check_free()?;
     datapath::cgroup::check_alone(&cgroup, &config.pins)?;
     // A second agent has been told of the first by now, not of its port.
     let listeners = serve::Listeners::bind(config.health_addr, config.metrics_addr).await?;
+    let _lock = config.pins.open()?;
     let mut loaded = datapath::load(&config.pins, &config.limits, &constants(config)?)?;
     datapath::cgroup::attach(&mut loaded.ebpf, &cgroup, &config.pins)?;
     let SnatPorts { first, last } = config.snat_ports;

@@ -10,11 +10,22 @@ use super::XdpMode;
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error(
-        "{path} is not on a BPF file system, which keeps the data path while the agent restarts: run `mount -t bpf bpf \
-         {mount_point}`, or name another path with --bpffs",
+        "{path} is not on a BPF file system, which keeps the data path while the agent restarts: run `mkdir -p \
+         {mount_point} && mount -t bpf bpf {mount_point}`, or name another path with --bpffs",
         path = path.display(), mount_point = mount_point.display()
     )]
     NoBpffs { path: PathBuf, mount_point: PathBuf },
+    #[error(
+        "{path}: a BPF file system takes no name with a dot in it: name another path with --bpffs", path = path.display()
+    )]
+    Dotted { path: PathBuf },
+    #[error("{path}: {operation} failed: {source}: run this as root", path = path.display())]
+    NotRoot {
+        path: PathBuf,
+        operation: &'static str,
+        #[source]
+        source: io::Error,
+    },
     #[error("{path}: {operation} failed: {source}", path = path.display())]
     Path {
         path: PathBuf,
@@ -46,6 +57,11 @@ pub enum SetupError {
          --bpffs", path = path.display()
     )]
     NotOurs { path: PathBuf },
+    #[error(
+        "{path} is missing, which an agent pinned: start the agent anew (`millrace-agent run`), which makes it again",
+        path = path.display()
+    )]
+    PinGone { path: PathBuf },
     #[error("nothing is pinned at {path}: no agent has run there; start one, or name its path with --bpffs", path = path.display())]
     NothingPinned { path: PathBuf },
     #[error(

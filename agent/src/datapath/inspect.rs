@@ -19,7 +19,13 @@ use millrace_common::{
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use super::{Attacher, Pins, SetupError, TcMode, pins::entries, resize, snapshot, tables::hash, xdp};
+use super::{
+    Attacher, Pins, SetupError, TcMode,
+    pins::{entries, open_pinned},
+    resize, snapshot,
+    tables::hash,
+    xdp,
+};
 use crate::{diff::Snapshot, lb::Family};
 
 /// One direction of a flow that the per-packet path tracks.
@@ -77,8 +83,8 @@ pub struct Status {
 /// When STATS cannot be read; so below for the map in question.
 pub fn verdicts(pins: &Pins) -> Result<Vec<(Verdict, u64)>, SetupError> {
     let failed = |source| SetupError::Map { map: "STATS".to_owned(), operation: "read", source };
-    let map = MapData::from_pin(pins.map("STATS")).and_then(Map::from_map_data).map_err(failed)?;
-    let stats: PerCpuArray<_, u64> = map.try_into().map_err(failed)?;
+    let map = open_pinned(&pins.map("STATS"))?;
+    let stats: PerCpuArray<_, u64> = Map::from_map_data(map).and_then(PerCpuArray::try_from).map_err(failed)?;
     let count = |verdict: &Verdict| Ok((*verdict, stats.get(&(*verdict as u32), 0)?.iter().sum()));
     Verdict::ALL.iter().map(count).collect::<Result<_, _>>().map_err(failed)
 }
@@ -176,7 +182,7 @@ fn protocol_name(number: u8) -> String {
 fn occupancy(pins: &Pins, spec: &MapSpec, snapshot: &Snapshot) -> Result<Occupancy, SetupError> {
     let path = pins.map(spec.name);
     let failed = |source| SetupError::Map { map: spec.name.to_owned(), operation: "info", source };
-    let entries = MapData::from_pin(&path).and_then(|map| map.info()).map_err(failed)?.max_entries();
+    let entries = open_pinned(&path)?.info().map_err(failed)?.max_entries();
     let slots = |family| snapshot.slots.keys().filter(|(of, _)| *of == family).count() as u64;
     let used = match spec.name {
         "SERVICES" | "NAMES" => Some(snapshot.names.len() as u64),

@@ -10,18 +10,21 @@
 //! ```
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     io,
-    path::{Path, PathBuf},
+    os::unix::fs::DirBuilderExt,
+    path::{self, Path, PathBuf},
 };
 
+use aya::maps::MapData;
 use millrace_common::maps::LAYOUT_VERSION;
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::statfs::{BPF_FS_MAGIC, statfs},
+    unistd::geteuid,
 };
 
-use super::SetupError;
+use super::{SetupError, error::map_error};
 
 const LAYOUT_PREFIX: &str = "layout-";
 
@@ -37,9 +40,11 @@ pub struct PinsLock {
 }
 
 impl Pins {
-    /// Names the directory, touches nothing.
+    /// Names the directory, touches nothing. A relative path begins at the working directory.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        // Only an empty path has no absolute one.
+        Self { root: path::absolute(&root).unwrap_or(root) }
     }
 
     #[must_use]
@@ -72,6 +77,18 @@ impl Pins {
         self.links().join(name)
     }
 
+    /// What keeps [`Self::open`] from its work, as far as can be told without a trace.
+    ///
+    /// # Errors
+    /// As of [`Self::open`].
+    pub fn check_free(&self) -> Result<(), SetupError> {
+        self.check_bpffs()?;
+        if exists(&self.root)? {
+            drop(self.lock()?);
+        }
+        self.check_layout()
+    }
+
     /// Creates what is missing and takes the lock.
     ///
     /// # Errors
@@ -92,12 +109,12 @@ impl Pins {
     /// # Errors
     /// A directory of somebody else's, which nothing may be removed from.
     pub fn check_removable(&self) -> Result<bool, SetupError> {
-        if !self.root.exists() {
+        if !exists(&self.root)? {
             return Ok(false);
         }
         self.check_bpffs()?;
         let names = entries(&self.root)?;
-        let ours = names.iter().any(|name| name.starts_with(LAYOUT_PREFIX)) || self.map("FRONTENDS_V4").exists();
+        let ours = names.iter().any(|name| name.starts_with(LAYOUT_PREFIX)) || exists(&self.map("FRONTENDS_V4"))?;
         // Empty but for the kernel's own, in every BPF file system: what a clean-up leaves of a mount point.
         if ours || names.iter().all(|name| name.ends_with(".debug")) {
             Ok(true)
@@ -124,7 +141,7 @@ impl Pins {
     /// # Errors
     /// Nothing pinned, or another layout.
     pub fn check_readable(&self) -> Result<(), SetupError> {
-        if !self.map("SERVICES").exists() {
+        if !exists(&self.map("SERVICES"))? {
             return Err(SetupError::NothingPinned { path: self.root.clone() });
         }
         self.check_layout()
@@ -132,10 +149,15 @@ impl Pins {
 
     /// The nearest directory that exists tells which file system the path is on.
     fn check_bpffs(&self) -> Result<(), SetupError> {
-        let existing = self.root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let mut existing = self.root.as_path();
+        while let Some(parent) = existing.parent().filter(|_| !matches!(exists(existing), Ok(true))) {
+            existing = parent;
+        }
         let kind = statfs(existing).map_err(|errno| at(existing, "statfs")(errno.into()))?.filesystem_type();
         if kind == BPF_FS_MAGIC {
-            return Ok(());
+            let below = self.root.strip_prefix(existing).unwrap_or(&self.root);
+            let dotted = below.as_os_str().to_string_lossy().contains('.');
+            return if dotted { Err(SetupError::Dotted { path: self.root.clone() }) } else { Ok(()) };
         }
         let default = Path::new("/sys/fs/bpf");
         let mount_point = if self.root.starts_with(default) { default } else { &self.root };
@@ -178,9 +200,18 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<String>, SetupError> {
     read.map(|entry| Ok(entry.map_err(at(directory, "read"))?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// `mkdir -p` that the error speaks of.
+/// `mkdir -p` that the error speaks of. For root alone: whoever may read a directory may take its lock.
 pub(super) fn create_dir(path: &Path) -> Result<(), SetupError> {
-    fs::create_dir_all(path).map_err(at(path, "mkdir"))
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path, "mkdir"))
+}
+
+/// Whether there is something at `path`, for those who may know.
+fn exists(path: &Path) -> Result<bool, SetupError> {
+    match path.try_exists() {
+        // What a BPF file system says of a name with a dot, which nothing in it has.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(false),
+        result => result.map_err(at(path, "look-up")),
+    }
 }
 
 /// Removes a directory of pins and the pins in it; what is not there is no error.
@@ -207,8 +238,28 @@ pub(super) fn remove_dirs(path: &Path) -> Result<(), SetupError> {
     }
 }
 
+/// Opens the map that is pinned at `path`.
+///
+/// # Errors
+/// A map that is gone, or that this process may not open.
+pub(super) fn open_pinned(path: &Path) -> Result<MapData, SetupError> {
+    MapData::from_pin(path).map_err(|error| {
+        let error = map_error(error);
+        match error.raw_os_error() {
+            Some(libc::ENOENT) => SetupError::PinGone { path: path.to_owned() },
+            Some(libc::EPERM) => SetupError::Capabilities { missing: "CAP_BPF".to_owned() },
+            _ => at(path, "open")(error),
+        }
+    })
+}
+
 /// Gives an I/O error its path and operation.
 pub(super) fn at(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> SetupError {
     let path = path.to_owned();
-    move |source| SetupError::Path { path: path.clone(), operation, source }
+    move |source| match source.kind() {
+        io::ErrorKind::PermissionDenied if !geteuid().is_root() => {
+            SetupError::NotRoot { path: path.clone(), operation, source }
+        }
+        _ => SetupError::Path { path: path.clone(), operation, source },
+    }
 }

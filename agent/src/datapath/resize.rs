@@ -14,7 +14,7 @@ use tracing::info;
 use super::{
     Limits, Pins, SetupError,
     fate::Fate,
-    pins::{at, remove_dir},
+    pins::{at, open_pinned, remove_dir},
     snapshot::snapshot,
     syscall::{self, NOEXIST},
 };
@@ -86,7 +86,7 @@ fn check_fit(pins: &Pins, limits: &Limits, resized: &[&'static MapSpec]) -> Resu
 
 /// Entries in use in a map that programs or the agent insert into.
 pub(super) fn count(pins: &Pins, spec: &MapSpec) -> Result<u64, SetupError> {
-    let map = open(&pins.map(spec.name), spec)?;
+    let map = open_pinned(&pins.map(spec.name))?;
     let mut entries = 0;
     each_key(&map, spec, |_| {
         entries += 1;
@@ -97,8 +97,8 @@ pub(super) fn count(pins: &Pins, spec: &MapSpec) -> Result<u64, SetupError> {
 
 /// Copies what `next` does not have yet; of an array the first `limit` elements. Returns how many.
 fn copy_map(pins: &Pins, spec: &MapSpec, limit: u32) -> Result<u64, SetupError> {
-    let from = open(&pins.map(spec.name), spec)?;
-    let to = open(&pins.next().join(spec.name), spec)?;
+    let from = open_pinned(&pins.map(spec.name))?;
+    let to = open_pinned(&pins.next().join(spec.name))?;
     let array = spec.kind == MapKind::Array;
     let flags = if array { 0 } else { NOEXIST };
     let mut value = vec![0; spec.value_size as usize];
@@ -139,8 +139,4 @@ fn each_key(map: &MapData, spec: &MapSpec, mut visit: impl FnMut(&[u8]) -> io::R
         std::mem::swap(&mut key, &mut next);
     }
     Ok(())
-}
-
-fn open(path: &Path, spec: &MapSpec) -> Result<MapData, SetupError> {
-    MapData::from_pin(path).map_err(|source| SetupError::Map { map: spec.name.to_owned(), operation: "open", source })
 }

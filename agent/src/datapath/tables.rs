@@ -16,8 +16,8 @@ use millrace_common::{
 };
 
 use super::{
-    Pins, SetupError, TableError, Tables, error::map_error, grace::Grace, marks::ServiceMarks, syscall::NOEXIST,
-    words::SharedArray,
+    Pins, SetupError, TableError, Tables, error::map_error, grace::Grace, marks::ServiceMarks, pins::open_pinned,
+    syscall::NOEXIST, words::SharedArray,
 };
 use crate::{
     diff::{Op, SlotValue, Word},
@@ -280,24 +280,20 @@ where
     lpm_trie::Key::new(bits, SourceRange { service, client })
 }
 
-fn open(pins: &Pins, name: &'static str) -> Result<MapData, SetupError> {
-    MapData::from_pin(pins.map(name)).map_err(failed(name, "open"))
-}
-
 fn failed(name: &'static str, operation: &'static str) -> impl Fn(aya::maps::MapError) -> SetupError {
     move |source| SetupError::Map { map: name.to_owned(), operation, source }
 }
 
 pub(super) fn hash<K: Pod, V: Pod>(pins: &Pins, name: &'static str) -> Result<HashMap<MapData, K, V>, SetupError> {
-    Map::from_map_data(open(pins, name)?).and_then(HashMap::try_from).map_err(failed(name, "open"))
+    Map::from_map_data(open_pinned(&pins.map(name))?).and_then(HashMap::try_from).map_err(failed(name, "open"))
 }
 
 pub(super) fn trie<K: Pod>(pins: &Pins, name: &'static str) -> Result<LpmTrie<MapData, K, u32>, SetupError> {
-    Map::from_map_data(open(pins, name)?).and_then(LpmTrie::try_from).map_err(failed(name, "open"))
+    Map::from_map_data(open_pinned(&pins.map(name))?).and_then(LpmTrie::try_from).map_err(failed(name, "open"))
 }
 
 pub(super) fn array<V: Pod>(pins: &Pins, name: &'static str) -> Result<SharedArray<V>, SetupError> {
-    let map = open(pins, name)?;
+    let map = open_pinned(&pins.map(name))?;
     let info = map.info().map_err(failed(name, "info"))?;
     if info.value_size() as usize != size_of::<V>() {
         return Err(SetupError::OtherMap {

@@ -2,10 +2,13 @@
 //! agent leaves behind: all of it until `cleanup`, then nothing.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod bpffs;
+
 use std::{
     fs,
     io::Read as _,
     net::{TcpListener, TcpStream},
+    path::Path,
 };
 
 use aya::maps::Array;
@@ -42,6 +45,14 @@ fn refused_start(node: &Node, manifests: &Manifests, more: &[&str]) -> String {
     refusal(node, &arguments)
 }
 
+/// What lies in the node's bpf file system.
+fn pinned(node: &Node) -> Vec<String> {
+    let entries = fs::read_dir(&node.bpffs.path).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    // The kernel's own are in every one.
+    names.filter(|name| !name.ends_with(".debug")).collect()
+}
+
 fn assert_says(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "`{part}` is not in: {text}");
@@ -66,7 +77,7 @@ fn a_path_that_is_on_no_bpf_file_system_is_named_with_the_mount_command() {
     let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
     let elsewhere = manifests.beside().join("pins").display().to_string();
     let text = refused_start(node, &manifests, &["--bpffs", &elsewhere]);
-    assert_says(&text, &[&elsewhere, &format!("mount -t bpf bpf {elsewhere}"), "--bpffs"]);
+    assert_says(&text, &[&elsewhere, &format!("mkdir -p {elsewhere} && mount -t bpf bpf {elsewhere}"), "--bpffs"]);
 }
 
 #[test]
@@ -104,6 +115,7 @@ fn a_cgroup_above_or_below_another_millrace_is_refused() {
     for cgroup in [&above, &below_path] {
         let text = refused_start(node, &manifests, &["--cgroup-root", cgroup, "--bpffs", &other]);
         assert_says(&text, &[&above, "another bpffs path", "cleanup", "--cgroup-root"]);
+        assert!(!Path::new(&other).exists(), "a start that is refused leaves {other} behind");
     }
     agent.terminate().unwrap();
     let bpffs = node.bpffs.path.display().to_string();
@@ -175,7 +187,8 @@ fn a_start_that_the_configuration_dooms_touches_nothing_in_the_kernel() {
         (&["--cgroup-root", "/nonexistent"], &["/nonexistent", "--cgroup-root"]),
     ] {
         assert_says(&refused_start(node, &manifests, more), parts);
-        assert!(!node.bpffs.path.join("maps/SERVICES").exists(), "{more:?} leaves maps behind");
+        let left = pinned(node);
+        assert!(left.is_empty(), "{more:?} leaves {left:?} behind");
     }
 }
 
@@ -198,12 +211,7 @@ fn cleanup_leaves_no_trace_and_the_next_start_begins_anew() {
         Agent::start(node, &manifests, &[]).unwrap().terminate().unwrap();
         assert!(node.bpffs.path.join("links/connect4").exists(), "the data path stays when the agent ends");
         assert!(run_to_end(&node.place(), &["cleanup", "--bpffs", &bpffs], false).unwrap().status.success());
-        let left: Vec<_> = fs::read_dir(&node.bpffs.path)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            // The kernel's own, in every bpf file system.
-            .filter(|name| !name.ends_with(".debug"))
-            .collect();
+        let left = pinned(node);
         assert!(left.is_empty(), "left behind: {left:?}");
     }
 }
