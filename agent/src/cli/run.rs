@@ -133,7 +133,7 @@ struct Sizes {
     max_affinity: u32,
     /// TCP connections of both families, translated by the socket hooks and open at a time, whose getpeername() names
     /// the service; beyond them the oldest show their backend
-    #[arg(long, env = "MILLRACE_MAX_SOCKETS", value_name = "N", default_value_t = Limits::default().sockets)]
+    #[arg(long, env = "MILLRACE_MAX_SOCKETS", value_name = "N", default_value_t = Limits::default().sockets, value_parser = entries())]
     max_sockets: u32,
 }
 
