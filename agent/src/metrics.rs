@@ -195,6 +195,11 @@ impl Collector for Read {
         let source = &self.source;
         for (name, help, count) in [
             ("millrace_rejected_objects", "Objects and files that made no sense", source.rejected.get()),
+            (
+                "millrace_left_out_parts",
+                "Parts that made no sense, of objects that are in force without them",
+                source.left_out.get(),
+            ),
             ("millrace_source_relists", "Complete lists asked for again", source.relists.get()),
             ("millrace_source_errors", "Failed requests and broken watches", source.errors.get()),
             ("millrace_source_other_kinds", "Documents of kinds that are not read", source.other_kinds.get()),
@@ -225,6 +230,7 @@ mod tests {
             "kubeproxy_sync_proxy_rules_service_changes_total 0",
             "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0.0",
             "millrace_rejected_objects_total 0",
+            "millrace_left_out_parts_total 0",
         ] {
             assert!(text.contains(line), "no `{line}` in:\n{text}");
         }

@@ -10,8 +10,8 @@ use millrace_agent::{
     datapath::MemoryTables,
     diff::{Planner, Sizes, Snapshot},
     lb::NodeInfo,
-    model::Service,
-    watch::Change,
+    model::{Service, ServiceKey},
+    watch::{Change, Doubt, ObjectKey, Rejection},
 };
 use millrace_common::frontend::FrontendKind;
 use support::{Random, cluster::Cluster};
@@ -189,4 +189,93 @@ fn a_new_address_on_the_node_takes_a_frontend_away_and_its_loss_gives_it_back() 
     settle(&mut pipeline);
     let keys = |snapshot: &Snapshot| snapshot.frontends.keys().copied().collect::<Vec<_>>();
     assert_eq!(keys(&pipeline.tables().snapshot()), keys(&before));
+}
+
+fn reject(pipeline: &mut Pipeline<MemoryTables>, doubt: &Doubt) {
+    pipeline.take(Change::Rejected(Rejection::whole(doubt.clone(), "makes no sense".to_owned())));
+}
+
+/// The service that a change is about.
+fn about(change: &Change) -> Option<&ServiceKey> {
+    match change {
+        Change::Service(key, _) => Some(key),
+        Change::EndpointSlice(_, Some(slice)) => Some(&slice.service),
+        _ => None,
+    }
+}
+
+/// Whether a service port's name is one of the service's.
+fn is_of(port: &str, service: &ServiceKey) -> bool {
+    port.strip_prefix(&service.to_string()).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+}
+
+/// Services in the maps whose addresses no other Service has: what one gives up, another takes.
+fn unrivalled(cluster: &Cluster, pipeline: &Pipeline<MemoryTables>) -> Vec<ServiceKey> {
+    let alone = |key: &&ServiceKey| {
+        let ips = &cluster.services[*key].cluster_ips;
+        let others = cluster.services.values().filter(|other| other.key != **key);
+        others.flat_map(|other| &*other.cluster_ips).all(|ip| !ips.contains(ip))
+    };
+    pipeline.planner().services().filter(alone).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Its place and contents, as the data path sees them.
+fn standing(snapshot: &Snapshot, service: &ServiceKey) -> String {
+    let of = |index: &u32| snapshot.names.get(index).is_some_and(|name| is_of(name, service));
+    let records: Vec<_> = snapshot.records.iter().filter(|(index, _)| of(index)).collect();
+    let frontends: Vec<_> = snapshot.frontends.iter().filter(|(_, (_, index))| of(index)).collect();
+    format!("{records:?} {frontends:?}")
+}
+
+#[test]
+fn a_service_that_cannot_be_read_at_a_restart_stays_as_it_was_left_until_it_can_and_no_other_does() {
+    let cluster = cluster(17);
+    let (mut pipeline, before) = restarted(programmed(&cluster));
+    let services = unrivalled(&cluster, &pipeline);
+    let [bad, gone, ..] = services.as_slice() else { panic!("{services:?}") };
+    let doubt = Doubt::Object(ObjectKey::Service(bad.clone()));
+    reject(&mut pipeline, &doubt);
+    take_all(
+        &mut pipeline,
+        cluster.changes().into_iter().filter(|change| !about(change).is_some_and(|key| key == bad || key == gone)),
+    );
+    pipeline.take(Change::Synced);
+    settle(&mut pipeline);
+    let after = pipeline.tables().snapshot();
+    assert_eq!(standing(&after, bad), standing(&before, bad));
+    assert!(after.names.values().all(|name| !is_of(name, gone)), "{gone} is not in the cluster any more");
+
+    // Now it can be read, and it is nothing for us: an ExternalName, say.
+    pipeline.take(Change::Settled(doubt));
+    settle(&mut pipeline);
+    assert!(pipeline.tables().snapshot().names.values().all(|name| !is_of(name, bad)));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_at_a_restart_takes_no_service_away_and_keeps_no_readable_one_from_changing() {
+    let cluster = cluster(18);
+    let (mut pipeline, before) = restarted(programmed(&cluster));
+    let names = |pipeline: &Pipeline<MemoryTables>| {
+        pipeline.tables().snapshot().names.values().cloned().collect::<BTreeSet<_>>()
+    };
+    let all = names(&pipeline);
+    let hidden = unrivalled(&cluster, &pipeline).swap_remove(0);
+    let doubt = Doubt::File(std::path::Path::new("/etc/millrace/shop.yaml").into());
+    reject(&mut pipeline, &doubt);
+    take_all(&mut pipeline, cluster.changes().into_iter().filter(|change| about(change) != Some(&hidden)));
+    pipeline.take(Change::Synced);
+    settle(&mut pipeline);
+    assert_eq!(names(&pipeline), all);
+    assert_eq!(standing(&pipeline.tables().snapshot(), &hidden), standing(&before, &hidden));
+
+    let readable = cluster.services.keys().find(|key| **key != hidden && all.iter().any(|name| is_of(name, key)));
+    let readable = readable.unwrap().clone();
+    pipeline.take(Change::Service(readable.clone(), None));
+    settle(&mut pipeline);
+    assert!(names(&pipeline).iter().all(|name| !is_of(name, &readable)), "it was deleted where it can be read");
+    assert_eq!(standing(&pipeline.tables().snapshot(), &hidden), standing(&before, &hidden));
+
+    pipeline.take(Change::Settled(doubt));
+    settle(&mut pipeline);
+    assert!(names(&pipeline).iter().all(|name| !is_of(name, &hidden)), "the file says nothing of it");
 }

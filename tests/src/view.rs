@@ -29,6 +29,8 @@ pub struct View {
     pub pods: BTreeMap<String, Pod>,
     pub namespaces: BTreeMap<String, Namespace>,
     pub rejected: Vec<Rejection>,
+    /// What was rejected and is no longer.
+    pub settled: Vec<String>,
     /// Keys of the deletes, in the order that they came in.
     pub deletes: Vec<String>,
     pub synced: usize,
@@ -54,6 +56,7 @@ impl View {
             pods: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             rejected: Vec::new(),
+            settled: Vec::new(),
             deletes: Vec::new(),
             synced: 0,
             pods_synced: 0,
@@ -124,6 +127,7 @@ impl View {
             }
             Change::Namespace(name, object) => put(&mut self.namespaces, &mut self.deletes, name.into(), object),
             Change::Rejected(rejection) => self.rejected.push(rejection),
+            Change::Settled(doubt) => self.settled.push(doubt.to_string()),
             Change::Synced => self.synced += 1,
             Change::PodsSynced => self.pods_synced += 1,
         }

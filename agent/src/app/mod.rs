@@ -3,6 +3,7 @@
 mod config;
 mod decide;
 mod devices;
+mod doubts;
 mod health_checks;
 mod per_packet;
 mod pipeline;

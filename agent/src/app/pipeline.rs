@@ -10,12 +10,13 @@ use ipnet::IpNet;
 use millrace_common::service::Attributes;
 use tracing::{debug, info, warn};
 
+use super::doubts::Doubts;
 use crate::{
     datapath::{Tables, carry_out},
     diff::{ChosenPods, Plan, Planner, Refusal, Ticket},
     lb::{Balancer, Conflict, Decision, HealthCheck, NodeInfo, Set, WantedPort, per_packet},
     model::{Index, ServiceKey},
-    watch::Change,
+    watch::{Change, Rejection},
 };
 
 /// Services decided and planned at a time: decisions and plans of a whole cluster would take more memory than all
@@ -44,9 +45,8 @@ pub struct Pipeline<T> {
     no_local: BTreeMap<ServiceKey, NoLocal>,
     health_checks: BTreeMap<ServiceKey, HealthCheck>,
     per_packet: ChosenPods,
+    doubts: Doubts,
     started: Started,
-    /// What an earlier agent left, while the source takes too long.
-    restored: BTreeSet<ServiceKey>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,9 @@ pub struct Round {
 impl<T: Tables> Pipeline<T> {
     /// `planner` knows what an earlier agent left in `tables`.
     pub fn new(node: NodeInfo, cidrs: impl IntoIterator<Item = IpNet>, planner: Planner, tables: T) -> Self {
+        let doubts = Doubts::new(planner.services().cloned());
         Self {
+            doubts,
             index: Index::default(),
             balancer: Balancer::new(node.clone()),
             planner,
@@ -92,15 +94,22 @@ impl<T: Tables> Pipeline<T> {
             health_checks: BTreeMap::new(),
             per_packet: ChosenPods::default(),
             started: Started::Listening,
-            restored: BTreeSet::new(),
         }
     }
 
     /// Takes in what the source says; writes nothing.
     pub fn take(&mut self, change: Change) {
         match change {
-            Change::Rejected(rejection) => {
-                warn!(object = rejection.object, reason = rejection.reason, "rejected; what was known of it stays");
+            Change::Rejected(Rejection { object, reason, doubt: None }) => {
+                warn!(object, reason, "used without this part");
+            }
+            Change::Rejected(Rejection { object, reason, doubt: Some(doubt) }) => {
+                warn!(object, reason, "rejected; what was known of it stays");
+                self.doubts.raise(doubt);
+            }
+            Change::Settled(doubt) => {
+                self.doubts.settle(&doubt);
+                self.dirty.extend(self.doubts.restored().cloned());
             }
             Change::Synced => self.synced(),
             Change::PodsSynced => self.per_packet.complete = true,
@@ -127,8 +136,6 @@ impl<T: Tables> Pipeline<T> {
     pub fn stop_waiting(&mut self) {
         if self.started == Started::Listening {
             self.started = Started::Impatient;
-            // Nothing is written before: what the maps hold now was there at the start.
-            self.restored = self.planner.services().cloned().collect();
         }
     }
 
@@ -177,7 +184,7 @@ impl<T: Tables> Pipeline<T> {
                 due.extend(self.planner.retry());
             }
         }
-        if self.started == Started::Synced {
+        if self.started == Started::Synced && !self.doubts.hide_ranges() {
             let cidrs = self.cidrs.iter().copied().chain(self.index.cidrs()).collect();
             let plan = self.planner.plan_cidrs(&cidrs);
             self.carry_out(&plan, &mut round);
@@ -248,17 +255,31 @@ impl<T: Tables> Pipeline<T> {
 
     fn synced(&mut self) {
         self.started = Started::Synced;
-        self.restored.clear();
         // What an earlier agent left and the source does not know any more.
         self.dirty.extend(self.planner.services().cloned());
         self.dirty.extend(self.index.owners().cloned());
         info!(services = self.index.services().count(), "the source is complete");
+        let kept = self.doubts.restored().filter(|service| self.doubts.hold(service, &self.index)).count();
+        if kept > 0 {
+            warn!(
+                services = kept,
+                "stay as an earlier agent left them until what was rejected is corrected or removed"
+            );
+        }
     }
 
-    /// What may be decided now. Before the source is complete, only services that the maps did not hold at the start.
+    /// What may be decided now. Before the source is complete, only services that the maps did not hold at the start, and
+    /// then all that nothing is in doubt of.
     fn due(&mut self) -> BTreeSet<ServiceKey> {
         let mut due = std::mem::take(&mut self.dirty);
-        due.retain(|key| !self.restored.contains(key));
+        let impatient = self.started == Started::Impatient;
+        due.retain(|key| {
+            let stays = if impatient { self.doubts.is_restored(key) } else { self.doubts.hold(key, &self.index) };
+            if !stays {
+                self.doubts.decided(key);
+            }
+            !stays
+        });
         due
     }
 

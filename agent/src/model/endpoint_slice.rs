@@ -15,6 +15,11 @@ impl SliceKey {
     pub fn new(namespace: &str, name: &str) -> Self {
         Self([namespace, "/", name].concat().into())
     }
+
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.0.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
 }
 
 impl fmt::Display for SliceKey {

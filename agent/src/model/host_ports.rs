@@ -41,4 +41,10 @@ impl ServiceKey {
         }
         Ok(Self::new(NAMESPACE, id))
     }
+
+    /// Whether it is the owner of a pod's host ports, and no Service.
+    #[must_use]
+    pub fn is_sandbox(&self) -> bool {
+        self.parts().0 == NAMESPACE
+    }
 }

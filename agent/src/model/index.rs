@@ -84,7 +84,7 @@ impl Index {
             }
             Change::Pod(key, pod) => dirty.pods = put(&mut self.pods, key, pod.map(|pod| *pod)),
             Change::Namespace(name, namespace) => dirty.pods = put(&mut self.namespaces, name, namespace),
-            Change::Rejected(_) | Change::Synced | Change::PodsSynced => {}
+            Change::Rejected(_) | Change::Settled(_) | Change::Synced | Change::PodsSynced => {}
         }
         dirty
     }

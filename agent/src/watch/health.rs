@@ -13,6 +13,8 @@ use std::{
 pub struct Health {
     /// Objects and files that made no sense.
     pub rejected: Counter,
+    /// Parts that made no sense, of objects that are in force without them.
+    pub left_out: Counter,
     /// Watches that fell behind what the server keeps, so that a whole kind had to be listed again.
     pub relists: Counter,
     /// Requests to the API server that failed, and watches that broke.

@@ -6,16 +6,17 @@ mod error;
 mod health;
 pub mod kube;
 mod output;
+mod rejection;
 mod resource;
 mod settings;
 mod source;
-
-use std::fmt;
 
 pub use self::{
     error::WatchError,
     health::{Counter, Health},
     output::Output,
+    rejection::{Doubt, Rejection},
+    resource::ObjectKey,
     settings::Settings,
     source::Source,
 };
@@ -42,26 +43,13 @@ pub enum Change {
     Pod(PodKey, Option<Box<Pod>>),
     /// A namespace that says something of its pods. `None`: it does no longer.
     Namespace(Box<str>, Option<Namespace>),
-    /// An object or a file that makes no sense. What was known of it before stays in force.
+    /// An object or a file that makes no sense, or a part of one. What was known of it before stays in force.
     Rejected(Rejection),
+    /// What was rejected as a whole makes sense again, or is gone.
+    Settled(Doubt),
     /// The source has said everything that it knew at its start, but for pods and namespaces. Sent once.
     Synced,
     /// The same for pods and namespaces, before or after the rest: Services do not wait for them. Until then no pod is
     /// given back to the socket hooks.
     PodsSynced,
-}
-
-/// A bad object, by name, with what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// `Service shop/cart`, or a file's path.
-    pub object: String,
-    /// What is wrong and how to mend it.
-    pub reason: String,
-}
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.object, self.reason)
-    }
 }

@@ -28,8 +28,9 @@ impl Output {
 
     /// Waits while the receiver is busy.
     pub(super) async fn send(&self, change: Change) -> Result<(), Closed> {
-        if let Change::Rejected(_) = change {
-            self.health.rejected.increment();
+        if let Change::Rejected(rejection) = &change {
+            let counter = if rejection.doubt.is_some() { &self.health.rejected } else { &self.health.left_out };
+            counter.increment();
         }
         self.changes.send(change).await.map_err(|_| Closed)
     }

@@ -8,14 +8,14 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{Change, Rejection, Settings};
+use super::{Change, Doubt, Rejection, Settings};
 use crate::model::{
     EndpointSlice, Malformed, Namespace, Node, Parsed, Pod, PodKey, Service, ServiceCidr, ServiceKey, SliceKey,
 };
 
 /// Which object, of the kinds that a source reads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum ObjectKey {
+pub enum ObjectKey {
     Service(ServiceKey),
     EndpointSlice(SliceKey),
     ServiceCidr(Box<str>),
@@ -34,7 +34,12 @@ impl ObjectKey {
             Change::Pod(key, _) => Some(Self::Pod(key.clone())),
             Change::Namespace(name, _) => Some(Self::Namespace(name.clone())),
             // No object of an API says so.
-            Change::HostPorts(..) | Change::Node(_) | Change::Rejected(_) | Change::Synced | Change::PodsSynced => None,
+            Change::HostPorts(..)
+            | Change::Node(_)
+            | Change::Rejected(_)
+            | Change::Settled(_)
+            | Change::Synced
+            | Change::PodsSynced => None,
         }
     }
 
@@ -50,8 +55,22 @@ impl ObjectKey {
         }
     }
 
+    /// Nothing of the object can be put in force.
     pub(super) fn reject(&self, reason: String) -> Change {
-        Change::Rejected(Rejection { object: self.to_string(), reason })
+        Change::Rejected(Rejection::whole(self.doubt(), reason))
+    }
+
+    /// A part of the object is left out.
+    pub(super) fn leave_out(&self, reason: String) -> Change {
+        Change::Rejected(Rejection::part(self, reason))
+    }
+
+    pub(super) fn settled(&self) -> Change {
+        Change::Settled(self.doubt())
+    }
+
+    fn doubt(&self) -> Doubt {
+        Doubt::Object(self.clone())
     }
 }
 

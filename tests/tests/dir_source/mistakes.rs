@@ -5,7 +5,7 @@ use std::fs;
 use crate::source::{Source, service};
 
 #[tokio::test]
-async fn a_file_that_makes_no_sense_is_named_with_its_line_and_its_last_good_objects_stay() {
+async fn a_document_that_makes_no_sense_is_named_with_its_line_and_hides_no_other_of_its_file() {
     let mut source =
         Source::start(|root| fs::write(root.join("shop.yaml"), service("cart", "10.96.0.1")).unwrap()).await;
     // The sequence of line 14 is never closed.
@@ -13,7 +13,7 @@ async fn a_file_that_makes_no_sense_is_named_with_its_line_and_its_last_good_obj
     source.view.until("the file is rejected", |view| !view.rejected.is_empty()).await;
     assert!(source.view.was_rejected("manifests/shop.yaml", "line 15"), "{:?}", source.view.rejected);
     assert!(source.view.rejected.iter().all(|found| found.reason.lines().count() == 1), "{:?}", source.view.rejected);
-    assert_eq!(source.view.cluster_ip("shop/cart").as_deref(), Some("10.96.0.1"));
+    source.until_cluster_ip("shop/cart", "10.96.0.2").await;
 
     for (broken, why) in [("just some words\n", "line 1"), ("{", "line 1"), ("a: b: c", "line 1"), ("\u{0}\u{1}", "")] {
         source.view.rejected.clear();
@@ -26,6 +26,42 @@ async fn a_file_that_makes_no_sense_is_named_with_its_line_and_its_last_good_obj
     source.until_cluster_ip("shop/cart", "10.96.0.3").await;
     assert_eq!(source.view.deletes, [""; 0]);
     assert_eq!(source.view.health.rejected.get(), 5);
+    source.view.until("nothing is in doubt", |view| view.settled.len() == 1).await;
+    assert!(source.view.settled[0].ends_with("manifests/shop.yaml"), "{:?}", source.view.settled);
+}
+
+#[tokio::test]
+async fn at_the_start_the_good_documents_of_a_file_count_and_what_is_in_doubt_is_said_first() {
+    let twice = service("pay", "10.96.0.2").replace("metadata:\n", "metadata:\n  name: pay\n");
+    let source = Source::start(|root| {
+        let documents = [service("cart", "10.96.0.1"), twice, service("ads", "10.96.0.3")];
+        fs::write(root.join("shop.yaml"), documents.join("---\n")).unwrap();
+    })
+    .await;
+    assert_eq!(source.view.service_names(), ["shop/ads", "shop/cart"]);
+    assert!(source.view.was_rejected("shop.yaml", "duplicate mapping key: name"), "{:?}", source.view.rejected);
+    assert!(!source.view.was_rejected("shop.yaml", "Options"), "{:?}", source.view.rejected);
+    assert!(source.view.rejected.iter().all(|found| found.doubt.is_some()));
+}
+
+/// An agent that starts again keeps what it cannot read: until it is told that this is over.
+#[tokio::test]
+async fn an_object_in_doubt_is_settled_when_it_is_corrected_or_taken_out_and_with_its_file() {
+    let wrong = |name| service(name, "10.96.0.3").replace("port: 80", "port: eighty");
+    let mut source = Source::start(|root| {
+        fs::write(root.join("a.yaml"), wrong("cart") + &wrong("pay")).unwrap();
+        fs::write(root.join("b.yaml"), wrong("ads")).unwrap();
+    })
+    .await;
+    assert_eq!(source.view.settled, [""; 0]);
+    source.write("a.yaml", &(service("cart", "10.96.0.1") + &wrong("pay")));
+    source.view.until("the cart is settled", |view| view.settled == ["Service shop/cart"]).await;
+    source.write("a.yaml", &service("cart", "10.96.0.1"));
+    source.view.until("pay is settled", |view| view.settled[1..] == ["Service shop/pay"]).await;
+    fs::remove_file(source.path("b.yaml")).unwrap();
+    source.view.until("ads are settled", |view| view.settled[2..] == ["Service shop/ads"]).await;
+    assert_eq!(source.view.service_names(), ["shop/cart"]);
+    assert_eq!(source.view.deletes, [""; 0]);
 }
 
 #[tokio::test]

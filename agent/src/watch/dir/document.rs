@@ -2,6 +2,9 @@
 
 use std::io::{self, BufRead};
 
+/// Of a document: a `List` of half a million endpoints, as kubectl writes them, has less.
+const MOST_BYTES: usize = 256 << 20;
+
 /// One document of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Document {
@@ -17,13 +20,13 @@ pub(super) fn documents(mut file: impl BufRead) -> impl Iterator<Item = io::Resu
     let mut read = 0;
     std::iter::from_fn(move || {
         loop {
-            let mut line = String::new();
-            match file.read_line(&mut line) {
+            let line = match line(&mut file, MOST_BYTES - next.text.len()) {
                 Err(error) => return Some(Err(error)),
-                Ok(0) if next.text.is_empty() => return None,
-                Ok(0) => return Some(Ok(std::mem::take(&mut next))),
-                Ok(_) => read += 1,
-            }
+                Ok(line) if line.is_empty() && next.text.is_empty() => return None,
+                Ok(line) if line.is_empty() => return Some(Ok(std::mem::take(&mut next))),
+                Ok(line) => line,
+            };
+            read += 1;
             if opens_document(&line) {
                 let opened = Document { line: read, text: line };
                 let closed = std::mem::replace(&mut next, opened);
@@ -36,6 +39,31 @@ pub(super) fn documents(mut file: impl BufRead) -> impl Iterator<Item = io::Resu
         }
     })
     .filter(|document| document.as_ref().map_or(true, |document| says_something(&document.text)))
+}
+
+/// The next line with its end; empty at the end of the file. A file that is no text, or has no end, must not fill the
+/// memory before that shows.
+fn line(file: &mut impl BufRead, most: usize) -> io::Result<String> {
+    let mut line = Vec::new();
+    loop {
+        let chunk = file.fill_buf()?;
+        let end = chunk.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+        let taken = &chunk[..end.unwrap_or(chunk.len())];
+        if taken.contains(&0) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a byte of 0 is in it"));
+        }
+        if line.len() + taken.len() > most {
+            let problem = format!("a document of more than {} MiB; cut it into several", MOST_BYTES >> 20);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+        }
+        line.extend_from_slice(taken);
+        let (count, over) = (taken.len(), end.is_some() || taken.is_empty());
+        file.consume(count);
+        if over {
+            return String::from_utf8(line)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()));
+        }
+    }
 }
 
 fn opens_document(line: &str) -> bool {
@@ -88,6 +116,16 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_an_error() {
-        assert!(documents(&b"kind: \xff\xfe"[..]).next().unwrap().is_err());
+        for bytes in [&b"kind: \xff\xfe"[..], b"kind: A\0"] {
+            assert!(documents(bytes).next().unwrap().is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_given_up() {
+        let error = documents(io::BufReader::new(io::repeat(b'a'))).next().unwrap().unwrap_err();
+        assert!(error.to_string().contains("more than 256 MiB"), "{error}");
+        let error = documents(io::BufReader::new(io::repeat(0))).next().unwrap().unwrap_err();
+        assert!(error.to_string().contains("byte of 0"), "{error}");
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{manifest::Contents, survey::Stamp};
 use crate::watch::{
-    Change, Rejection,
+    Change, Doubt, Rejection,
     resource::{Object, ObjectKey, Verdict},
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Files {
 struct Entry {
     stamp: Stamp,
     keys: Vec<ObjectKey>,
+    /// Rejected when it was last read.
+    doubts: BTreeSet<Doubt>,
 }
 
 /// What a file that was read anew, or is gone, comes to.
@@ -50,7 +52,8 @@ impl Files {
         let complete = contents.unnamed.is_empty();
         effects.changes.extend(contents.unnamed.into_iter().map(|reason| reject(path, reason)));
 
-        let before: HashSet<ObjectKey> = self.files.remove(path).unwrap_or_default().keys.into_iter().collect();
+        let Entry { keys, doubts, .. } = self.files.remove(path).unwrap_or_default();
+        let before: HashSet<ObjectKey> = keys.into_iter().collect();
         let mut after = HashSet::with_capacity(contents.objects.len());
         for object in contents.objects {
             self.apply_object(path, object, &before, &mut after, &mut effects.changes);
@@ -66,23 +69,37 @@ impl Files {
                 after.insert(key);
             }
         }
-        self.files.insert(Arc::clone(path), Entry { stamp, keys: after.into_iter().collect() });
+        let now = effects.changes.iter().filter_map(doubt).cloned().collect();
+        self.settle(&doubts, &now, &mut effects);
+        self.files.insert(Arc::clone(path), Entry { stamp, keys: after.into_iter().collect(), doubts: now });
         effects
     }
 
     /// The file cannot be read: its last good objects stay in force.
     pub(super) fn reject(&mut self, path: &Arc<Path>, stamp: Stamp, reason: String) -> Change {
-        self.files.entry(Arc::clone(path)).or_default().stamp = stamp;
-        reject(path, reason)
+        let change = reject(path, reason);
+        let entry = self.files.entry(Arc::clone(path)).or_default();
+        entry.stamp = stamp;
+        entry.doubts.extend(doubt(&change).cloned());
+        change
     }
 
     /// The file is gone, and its objects with it.
     pub(super) fn delete(&mut self, path: &Arc<Path>) -> Effects {
         let mut effects = Effects::default();
-        for key in self.files.remove(path).unwrap_or_default().keys {
+        let Entry { keys, doubts, .. } = self.files.remove(path).unwrap_or_default();
+        for key in keys {
             self.release(path, key, &mut effects);
         }
+        self.settle(&doubts, &BTreeSet::new(), &mut effects);
         effects
+    }
+
+    /// Doubts of a file that it no longer leaves, nor any other.
+    fn settle(&self, before: &BTreeSet<Doubt>, now: &BTreeSet<Doubt>, effects: &mut Effects) {
+        let elsewhere = |doubt: &Doubt| self.files.values().any(|entry| entry.doubts.contains(doubt));
+        let settled = before.difference(now).filter(|doubt| !elsewhere(doubt));
+        effects.changes.extend(settled.cloned().map(Change::Settled));
     }
 
     fn apply_object(
@@ -103,15 +120,16 @@ impl Files {
                 let in_force = claims.last() == Some(path);
                 if let [first, .., last] = claims.as_slice() {
                     let (first, last) = (first.display(), last.display());
-                    changes.push(key.reject(format!("is in {first} and in {last}; the latter is used, remove one")));
+                    changes.push(key.leave_out(format!("is in {first} and in {last}; the latter is used, remove one")));
                 }
                 if in_force {
                     let file = path.display();
-                    changes.extend(problems.iter().map(|problem| key.reject(format!("{problem} (in {file})"))));
+                    changes.extend(problems.iter().map(|problem| key.leave_out(format!("{problem} (in {file})"))));
                     changes.push(change);
                 }
                 if let Some(key) = after.replace(key) {
-                    changes.push(key.reject(format!("is twice in {}; the latter is used, remove one", path.display())));
+                    changes
+                        .push(key.leave_out(format!("is twice in {}; the latter is used, remove one", path.display())));
                 }
             }
             // As if it were not there.
@@ -143,6 +161,14 @@ impl Files {
     }
 }
 
-fn reject(path: &Path, reason: String) -> Change {
-    Change::Rejected(Rejection { object: path.display().to_string(), reason })
+/// Nobody knows which objects are in there.
+pub(super) fn reject(path: &Path, reason: String) -> Change {
+    Change::Rejected(Rejection::whole(Doubt::File(path.into()), reason))
+}
+
+fn doubt(change: &Change) -> Option<&Doubt> {
+    match change {
+        Change::Rejected(rejection) => rejection.doubt.as_ref(),
+        _ => None,
+    }
 }

@@ -21,12 +21,12 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 
 use self::{
     event::Look,
-    files::{Effects, Files},
+    files::{Effects, Files, reject},
     parse::parse,
     survey::{Stamp, Survey},
 };
 use super::{
-    Change, Rejection, Settings, WatchError,
+    Change, Doubt, Settings, WatchError,
     output::{Closed, Output},
 };
 
@@ -61,6 +61,7 @@ pub async fn run(root: &Path, settings: &Settings, output: &Output) -> Result<()
         files: Files::default(),
         output: output.clone(),
         missing: false,
+        hidden: BTreeSet::new(),
     };
 
     if directory.start().await.is_err() {
@@ -124,6 +125,8 @@ struct Directory {
     output: Output,
     /// The whole directory is away.
     missing: bool,
+    /// Directories that were rejected.
+    hidden: BTreeSet<PathBuf>,
 }
 
 impl Directory {
@@ -156,9 +159,14 @@ impl Directory {
                 unwatched.push((directory.to_owned(), io::Error::other(error)));
             }
         });
+        let seen_again: Vec<_> = self.hidden.extract_if(.., |hidden| hidden.starts_with(path)).collect();
         for (path, error) in survey.hidden.iter().chain(&unwatched) {
             let reason = format!("cannot be read or watched: {error}; make it readable for the agent");
+            self.hidden.insert(path.clone());
             self.output.send(reject(path, reason)).await?;
+        }
+        for path in seen_again.into_iter().filter(|path| !self.hidden.contains(path)) {
+            self.output.send(settled(&path)).await?;
         }
         let gone: Vec<_> = self.files.below(path).map(|(file, _)| Arc::clone(file)).collect();
         for file in gone.iter().filter(|file| !survey.files.contains_key(*file) && survey.covers(file)) {
@@ -177,6 +185,7 @@ impl Directory {
         let Err(error) = fs::read_dir(&self.root) else {
             if std::mem::take(&mut self.missing) {
                 tracing::info!(path = %self.root.display(), "the manifest directory is back");
+                self.output.send(settled(&self.root)).await?;
             }
             return Ok(true);
         };
@@ -238,6 +247,6 @@ impl Directory {
     }
 }
 
-fn reject(path: &Path, reason: String) -> Change {
-    Change::Rejected(Rejection { object: path.display().to_string(), reason })
+fn settled(path: &Path) -> Change {
+    Change::Settled(Doubt::File(path.into()))
 }

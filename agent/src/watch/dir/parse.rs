@@ -14,7 +14,8 @@ use super::{
 };
 use crate::watch::Settings;
 
-/// Reads every document of the file. The error says where the file stops making sense; then nothing of it counts.
+/// Reads every document of the file; one that makes no sense hides no other. The error says why the file cannot be read;
+/// then nothing of it counts.
 pub(super) fn parse(path: &Path, settings: &Settings) -> Result<Contents, String> {
     let file = File::open(path).map_err(|error| unreadable(&error))?;
     let mut contents = Contents::default();
@@ -31,7 +32,8 @@ pub(super) fn parse(path: &Path, settings: &Settings) -> Result<Contents, String
     for document in documents(BufReader::new(file)) {
         let document = document.map_err(|error| unreadable(&error))?;
         let named = contents.unnamed.len();
-        read(&document, Manifest { settings, contents: &mut contents })?;
+        let read = read(&document, Manifest { settings, contents: &mut contents });
+        contents.unnamed.extend(read.err());
         for reason in &mut contents.unnamed[named..] {
             reason.push_str(&format!(" (in the document from line {})", document.line));
         }
@@ -56,7 +58,9 @@ fn read(document: &Document, manifest: Manifest<'_>) -> Result<(), String> {
     .map_err(|error| {
         let render = serde_saphyr::render_options! { line_offset: document.line.saturating_sub(1) };
         let problem = error.render_with_options(render);
-        format!("no manifest: {problem} (in the document from line {}); correct it there", document.line)
+        // What to set in a program is no advice to who wrote the file.
+        let problem = problem.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
+        format!("no manifest: {problem}; correct it there")
     })
 }
 

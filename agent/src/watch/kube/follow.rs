@@ -188,7 +188,7 @@ where
                 }
                 WatchEvent::Deleted(object) => {
                     let seen = version_of(&object);
-                    if let Some(change) = self.known.delete(K::key(kube::Resource::meta(&object))) {
+                    for change in self.known.delete(K::key(kube::Resource::meta(&object))) {
                         self.output.send(change).await?;
                     }
                     seen

@@ -12,6 +12,8 @@ use crate::watch::{
 pub(super) struct Known {
     /// With the list in which each was last seen.
     seen: HashMap<ObjectKey, u32>,
+    /// The same of those that make no sense.
+    rejected: HashMap<ObjectKey, u32>,
     list: u32,
 }
 
@@ -26,29 +28,34 @@ impl Known {
         let Object { key, verdict } = object;
         match verdict {
             Verdict::Served(change, problems) => {
-                let rejected = problems.iter().map(|problem| key.reject(problem.to_string()));
-                let changes = rejected.chain([change]).collect();
+                let left_out = problems.iter().map(|problem| key.leave_out(problem.to_string()));
+                let settled = self.rejected.remove(&key).map(|_| key.settled());
+                let changes = left_out.chain([change]).chain(settled).collect();
                 self.seen.insert(key, self.list);
                 changes
             }
-            Verdict::NotServed => self.delete(key).into_iter().collect(),
+            Verdict::NotServed => self.delete(key),
             Verdict::Rejected(reason) => {
                 let change = key.reject(reason);
                 // It exists: what was known of it stays in force.
-                self.seen.entry(key).and_modify(|seen| *seen = self.list);
+                self.seen.entry(key.clone()).and_modify(|seen| *seen = self.list);
+                self.rejected.insert(key, self.list);
                 vec![change]
             }
         }
     }
 
     /// An event says that an object is gone.
-    pub(super) fn delete(&mut self, key: ObjectKey) -> Option<Change> {
-        self.seen.remove(&key).map(|_| key.delete())
+    pub(super) fn delete(&mut self, key: ObjectKey) -> Vec<Change> {
+        let settled = self.rejected.remove(&key).map(|_| key.settled());
+        self.seen.remove(&key).map(|_| key.delete()).into_iter().chain(settled).collect()
     }
 
     /// The list was complete: what it did not have is gone.
     pub(super) fn end(&mut self) -> Vec<Change> {
-        self.seen.extract_if(|_, seen| *seen != self.list).map(|(key, _)| key.delete()).collect()
+        let gone = self.seen.extract_if(|_, seen| *seen != self.list).map(|(key, _)| key.delete());
+        let settled = self.rejected.extract_if(|_, seen| *seen != self.list).map(|(key, _)| key.settled());
+        gone.chain(settled).collect()
     }
 }
 
@@ -62,6 +69,10 @@ mod tests {
 
     fn served(name: &str) -> Object {
         object(name, Verdict::Served(Change::Synced, Vec::new()))
+    }
+
+    fn settled(name: &str) -> Change {
+        ObjectKey::ServiceCidr(name.into()).settled()
     }
 
     fn gone(name: &str) -> Change {
@@ -91,7 +102,27 @@ mod tests {
         known.begin();
         assert!(matches!(known.apply(object("a", Verdict::Rejected(String::new()))).as_slice(), [Change::Rejected(_)]));
         assert_eq!(known.end(), []);
-        assert_eq!(known.delete(ObjectKey::ServiceCidr("a".into())), Some(gone("a")));
+        assert_eq!(known.delete(ObjectKey::ServiceCidr("a".into())), [gone("a"), settled("a")]);
+    }
+
+    #[test]
+    fn a_doubt_ends_with_the_object_or_when_it_makes_sense_again() {
+        let mut known = Known::default();
+        let reject = |known: &mut Known| {
+            known.begin();
+            assert!(matches!(
+                known.apply(object("a", Verdict::Rejected(String::new()))).as_slice(),
+                [Change::Rejected(_)]
+            ));
+            assert_eq!(known.end(), []);
+        };
+        reject(&mut known);
+        assert_eq!(known.apply(served("a")).last(), Some(&settled("a")));
+        reject(&mut known);
+        assert_eq!(known.apply(object("a", Verdict::NotServed)), [gone("a"), settled("a")]);
+        reject(&mut known);
+        known.begin();
+        assert_eq!(known.end(), [settled("a")]);
     }
 
     #[test]
@@ -100,6 +131,6 @@ mod tests {
         assert_eq!(known.apply(object("a", Verdict::NotServed)), []);
         known.apply(served("a"));
         assert_eq!(known.apply(object("a", Verdict::NotServed)), [gone("a")]);
-        assert_eq!(known.delete(ObjectKey::ServiceCidr("a".into())), None);
+        assert_eq!(known.delete(ObjectKey::ServiceCidr("a".into())), []);
     }
 }

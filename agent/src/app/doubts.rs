@@ -1,0 +1,76 @@
+//! What an earlier agent left and this one has not decided on yet: nothing of it is taken away because the source could
+//! not be understood. Pure.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    model::{Index, ServiceKey},
+    watch::{Doubt, ObjectKey},
+};
+
+/// Services that stand in the maps from before, and what is not known that may concern them.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    restored: BTreeSet<ServiceKey>,
+    open: BTreeSet<Doubt>,
+}
+
+impl Doubts {
+    /// `restored`: the services that the maps held at the start.
+    pub(super) fn new(restored: impl IntoIterator<Item = ServiceKey>) -> Self {
+        Self { restored: restored.into_iter().collect(), open: BTreeSet::new() }
+    }
+
+    pub(super) fn raise(&mut self, doubt: Doubt) {
+        self.open.insert(doubt);
+    }
+
+    pub(super) fn settle(&mut self, doubt: &Doubt) {
+        self.open.remove(doubt);
+    }
+
+    /// The services from before that have not been decided on.
+    pub(super) fn restored(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.restored.iter()
+    }
+
+    #[must_use]
+    pub(super) fn is_restored(&self, service: &ServiceKey) -> bool {
+        self.restored.contains(service)
+    }
+
+    /// Whether the service has to stay as it was left.
+    #[must_use]
+    pub(super) fn hold(&self, service: &ServiceKey, index: &Index) -> bool {
+        !self.open.is_empty()
+            && self.restored.contains(service)
+            && self.open.iter().any(|doubt| concerns(doubt, service, index))
+    }
+
+    /// This agent decides on it from now on: later doubts concern what it knows itself.
+    pub(super) fn decided(&mut self, service: &ServiceKey) {
+        self.restored.remove(service);
+    }
+
+    /// Whether a range may be missing from those that the source has said.
+    #[must_use]
+    pub(super) fn hide_ranges(&self) -> bool {
+        self.open.iter().any(|doubt| matches!(doubt, Doubt::File(_) | Doubt::Object(ObjectKey::ServiceCidr(_))))
+    }
+}
+
+/// A service whose object and endpoints are known goes on, though more endpoints may lie where nothing can be read: what
+/// can be read of it shall take effect.
+fn concerns(doubt: &Doubt, service: &ServiceKey, index: &Index) -> bool {
+    let incomplete = || index.service(service).is_none() || index.slices(service).is_empty();
+    match doubt {
+        Doubt::Object(ObjectKey::Service(key)) => key == service,
+        // Which Service it belongs to is one of the things that it may not say.
+        Doubt::Object(ObjectKey::EndpointSlice(slice)) => {
+            slice.namespace() == service.parts().0 && index.slices(service).is_empty()
+        }
+        Doubt::Object(_) => false,
+        // No file speaks of host ports.
+        Doubt::File(_) => !service.is_sandbox() && incomplete(),
+    }
+}
