@@ -39,6 +39,8 @@ pub struct Datagrams {
     pub translations: [Translation; Self::ENTRIES],
     /// Entry to replace next.
     pub next: u32,
+    /// Entry used last: of several frontends with one backend, an answer is most likely from that one.
+    pub last: u32,
 }
 
 impl Datagrams {
@@ -48,4 +50,4 @@ impl Datagrams {
 
 const _: () = assert!(size_of::<Connection>() == 36);
 const _: () = assert!(size_of::<Translation>() == 48);
-const _: () = assert!(size_of::<Datagrams>() == 196);
+const _: () = assert!(size_of::<Datagrams>() == 200);

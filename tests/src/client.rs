@@ -43,6 +43,7 @@ impl Manner {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
             Protocol::UdpUnconnected => "udp-unconnected",
+            Protocol::UdpOneSocket => "udp-one-socket",
         };
         let [timeout, every] = [self.timeout, self.every].map(|ms| ms.to_string());
         ["--protocol".into(), protocol.into(), "--timeout".into(), timeout, "--every".into(), every]

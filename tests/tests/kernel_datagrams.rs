@@ -120,6 +120,42 @@ fn datagrams_of_the_host_and_of_pods_are_translated_in_their_calls() {
     }
 }
 
+/// Two Services with the same server, and the server itself, asked in turn on one socket: an answer comes from whom the
+/// socket asked.
+#[test]
+fn on_one_socket_answers_have_the_name_that_was_asked_whoever_shares_the_server() {
+    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 96, 8, 11);
+    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
+    let node = network.node_mut("n1").unwrap();
+    node.add_pod("one", SERVERS[0].1).unwrap();
+    let node = network.node("n1").unwrap();
+    let _serving = client::serve(&node.pod("one").unwrap().place(), "one", 8080).unwrap();
+    let manifests = Manifests::create().unwrap();
+    let one = service(&SERVERS[..1]);
+    let other = Service { name: "other".into(), cluster_ips: vec![OTHER.into(), twin(OTHER).into()], ..one.clone() };
+    manifests.apply("one.yaml", &one.objects()).unwrap();
+    manifests.apply("other.yaml", &other.objects()).unwrap();
+    let _agent = Agent::start(node, &manifests, &[]).unwrap();
+    let manner = Manner::of(Protocol::UdpOneSocket);
+    let at = |v4: Ipv4Addr, port| [(IpAddr::from(v4), port), (twin(v4).into(), port)].map(SocketAddr::from);
+    let [vip, other, server] = [at(VIP, 53), at(OTHER, 53), at(SERVERS[0].1, 8080)];
+    for family in 0..2 {
+        let targets = [vip[family], other[family], vip[family], server[family], other[family], server[family]];
+        let attempts = client::connect(&node.place(), &targets, 24, &manner).unwrap();
+        assert_eq!(attempts.len(), 24);
+        let (mut clients, peers): (Vec<_>, Vec<_>) = attempts
+            .iter()
+            .map(|attempt| match &attempt.outcome {
+                Outcome::Answered { greeting, peer } => (greeting.client, *peer),
+                other => unreachable!("{other:?}"),
+            })
+            .unzip();
+        clients.dedup();
+        assert_eq!(clients.len(), 1, "one socket: {clients:?}");
+        assert_eq!(peers, targets.into_iter().cycle().take(24).collect::<Vec<_>>());
+    }
+}
+
 /// No endpoint: the call itself is refused, for each kind of call.
 #[test]
 fn a_call_to_a_service_without_endpoints_is_refused() {

@@ -19,6 +19,18 @@ pub(super) fn port(ctx: &SockAddrContext) -> Port {
     Port::from_network(unsafe { read_volatile(&raw const (*ctx.sock_addr).user_port) } as u16)
 }
 
+/// Whether the call's socket is connected already.
+#[inline(always)]
+pub(super) fn is_connected(ctx: &SockAddrContext) -> bool {
+    /// `TCP_ESTABLISHED` (net/tcp_states.h), which UDP sockets use, too.
+    const ESTABLISHED: u32 = 1;
+    // SAFETY: as above; a socket is always there.
+    unsafe {
+        let socket = read_volatile(&raw const (*ctx.sock_addr).__bindgen_anon_1.sk);
+        read_volatile(&raw const (*socket).state) == ESTABLISHED
+    }
+}
+
 #[inline(always)]
 pub(super) fn address4(ctx: &SockAddrContext) -> Addr4 {
     // SAFETY: as above.

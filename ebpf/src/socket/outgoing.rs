@@ -88,6 +88,10 @@ fn outgoing<F: Family, const CALL: bool>(ctx: &SockAddrContext, named: F::Addres
     let port = address::port(ctx);
     let frontend = find_frontend::<F>(named, port, protocol);
     if let Found::Nothing = frontend {
+        // A connected socket that speaks IPv4 through IPv6 sends to its backend by name, the kernel does so.
+        if udp && (CALL == CONNECT || !address::is_connected(ctx)) {
+            datagram::forget(ctx, F::mapped(named), port);
+        }
         return Outcome::Leave;
     }
     // SAFETY: the context of this call.

@@ -12,7 +12,7 @@ use super::{Attempt, Greeting, Manner, Outcome, Protocol};
 /// So many attempts in a row that nobody answers in time are enough to know.
 const PATIENCE: usize = 3;
 
-/// Tries `count` times, on a new socket each time; fewer where nobody answers.
+/// Tries `count` times, on a new socket each time unless the protocol says otherwise; fewer where nobody answers.
 #[must_use]
 pub fn attempts(to: &[SocketAddr], count: usize, manner: &Manner) -> Vec<Attempt> {
     let (mut attempts, mut silent) = (Vec::new(), 0);
@@ -22,7 +22,8 @@ pub fn attempts(to: &[SocketAddr], count: usize, manner: &Manner) -> Vec<Attempt
         if !attempts.is_empty() {
             thread::sleep(manner.every());
         }
-        let (attempt, socket) = attempt(*to, manner);
+        let kept = if manner.protocol == Protocol::UdpOneSocket { sockets.pop() } else { None };
+        let (attempt, socket) = attempt_on(kept, *to, manner);
         sockets.extend(socket);
         silent = if attempt.outcome == Outcome::Silence { silent + 1 } else { 0 };
         attempts.push(attempt);
@@ -36,10 +37,14 @@ pub fn attempts(to: &[SocketAddr], count: usize, manner: &Manner) -> Vec<Attempt
 /// Tries once. The socket, if it is a UDP one, keeps its port for as long as the caller keeps it.
 #[must_use]
 pub fn attempt(to: SocketAddr, manner: &Manner) -> (Attempt, Option<UdpSocket>) {
+    attempt_on(None, to, manner)
+}
+
+fn attempt_on(socket: Option<UdpSocket>, to: SocketAddr, manner: &Manner) -> (Attempt, Option<UdpSocket>) {
     let start = Instant::now();
     let (result, socket) = match manner.protocol {
         Protocol::Tcp => (greeted(to, manner), None),
-        Protocol::Udp | Protocol::UdpUnconnected => match open(to, manner) {
+        _ => match socket.map_or_else(|| open(to, manner), Ok) {
             Ok(socket) => (exchange(&socket, to, manner.protocol), Some(socket)),
             Err(error) => (Err(error), None),
         },

@@ -22,6 +22,8 @@ pub enum Protocol {
     Udp,
     /// `sendto` and `recvfrom` on a socket that is not.
     UdpUnconnected,
+    /// The same, and all attempts are made on one socket, as by a resolver with several servers.
+    UdpOneSocket,
 }
 
 /// What a server sends to whoever talks to it.
