@@ -15,10 +15,13 @@ use millrace_agent::{
 };
 use millrace_tests::bpffs::Bpffs;
 
+/// A grace period that was asked for with a ticket.
+type Passed = Result<Ticket, datapath::grace::Refused>;
+
 /// A node's agent. Nothing is attached: no packet passes here.
 pub struct Agent {
     pipeline: Pipeline<KernelTables>,
-    graces: (Sender<Ticket>, Receiver<Ticket>),
+    graces: (Sender<Passed>, Receiver<Passed>),
     grace_under_way: bool,
     pub loaded: Loaded,
     pub pins: Pins,
@@ -86,9 +89,9 @@ impl Agent {
     /// # Errors
     /// The kernel refused something, or there is no room.
     pub fn round(&mut self) -> Result<()> {
-        while let Ok(ticket) = self.graces.1.try_recv() {
+        while let Ok(passed) = self.graces.1.try_recv() {
             self.grace_under_way = false;
-            self.pipeline.graced(ticket);
+            self.pipeline.graced(passed?);
         }
         let round = self.pipeline.round();
         ensure!(round.failures == 0, "the kernel refused {} operations", round.failures);
@@ -98,9 +101,9 @@ impl Agent {
         {
             self.grace_under_way = true;
             let over = self.graces.0.clone();
-            self.pipeline.tables().grace().request(move || {
+            self.pipeline.tables().grace().request(move |passed| {
                 // Nobody listens any more when the bench ends.
-                let _ = over.send(ticket);
+                let _ = over.send(passed.map(|()| ticket));
             });
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! bpf(2) for programs that the harness puts together itself, of a few instructions.
 
+pub(crate) mod instruction;
+
 use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -7,8 +9,10 @@ use std::{
 
 /// `enum bpf_cmd` (linux/bpf.h).
 const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP: libc::c_int = 1;
 const MAP_UPDATE: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
+pub(crate) const PROG_TEST_RUN: libc::c_int = 10;
 
 /// `union bpf_attr`, the part that the commands here use.
 pub(crate) type Attributes = [u32; 32];
@@ -59,6 +63,9 @@ pub(crate) fn load(kind: Kind, instructions: &[u64]) -> io::Result<OwnedFd> {
     open(PROG_LOAD, &mut words)
 }
 
+/// `BPF_MAP_TYPE_ARRAY`.
+pub(crate) const ARRAY: u32 = 2;
+
 /// `kind`: `BPF_MAP_TYPE_*`; keys are 32 bits.
 pub(crate) fn map(kind: u32, value_size: u32, entries: u32) -> io::Result<OwnedFd> {
     let mut words = [0; 32];
@@ -73,4 +80,23 @@ pub(crate) fn update(map: BorrowedFd<'_>, key: u32, value: &[u8]) -> io::Result<
     words[2..4].copy_from_slice(&pointer(&raw const key));
     words[4..6].copy_from_slice(&pointer(value.as_ptr()));
     call(MAP_UPDATE, &mut words).map(|_| ())
+}
+
+/// `value` becomes what the map has; it is as long as the map's.
+pub(crate) fn lookup(map: BorrowedFd<'_>, key: u32, value: &mut [u8]) -> io::Result<()> {
+    let mut words = [0; 32];
+    words[0] = number(map);
+    words[2..4].copy_from_slice(&pointer(&raw const key));
+    words[4..6].copy_from_slice(&pointer(value.as_mut_ptr().cast_const()));
+    call(MAP_LOOKUP, &mut words).map(|_| ())
+}
+
+/// BPF_PROG_TEST_RUN on `packet`: what the program returned.
+pub(crate) fn run(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<u32> {
+    let mut words = [0; 32];
+    // prog_fd, retval, data_size_in, data_size_out, data_in
+    words[0] = number(program);
+    words[2] = packet.len() as u32;
+    words[4..6].copy_from_slice(&pointer(packet.as_ptr()));
+    call(PROG_TEST_RUN, &mut words).map(|_| words[1])
 }

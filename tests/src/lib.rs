@@ -10,6 +10,7 @@
 //! agent, manifests       the product on a node, and what it is told
 //! interrupt              how the demo and the benchmarks end early, in order
 //! probe, client, wire    who talks in them, and what is seen on the wire
+//! linger, stall          programs and threads that take their time
 //! bpf, xdp_pass          programs of the harness's own; somebody else's XDP program
 //! ```
 #![expect(clippy::expect_used, clippy::panic, reason = "a harness that is used wrongly should say where, at once")]
@@ -34,7 +35,9 @@ pub mod manifests;
 
 pub mod client;
 pub mod interrupt;
+pub mod linger;
 pub mod probe;
+pub mod stall;
 pub mod wire;
 pub mod xdp_pass;
 

@@ -84,7 +84,7 @@ impl Loop {
         mut changes: mpsc::Receiver<Change>,
         mut addresses: mpsc::Receiver<BTreeSet<IpAddr>>,
     ) {
-        let (grace_over, mut graces) = mpsc::unbounded_channel::<Ticket>();
+        let (grace_over, mut graces) = mpsc::unbounded_channel::<Option<Ticket>>();
         let (mut waiting, mut grace_under_way) = (true, false);
         loop {
             let retry = self.retry_at;
@@ -98,9 +98,12 @@ impl Loop {
                     }
                 }
                 Some(addresses) = addresses.recv() => self.pipeline.set_addresses(addresses),
-                Some(ticket) = graces.recv() => {
+                Some(passed) = graces.recv() => {
                     grace_under_way = false;
-                    self.pipeline.graced(ticket);
+                    // Without one it is asked for again below, for all that waits by then.
+                    if let Some(ticket) = passed {
+                        self.pipeline.graced(ticket);
+                    }
                 }
                 () = sleep_until(self.patience), if waiting => {
                     waiting = false;
@@ -116,9 +119,9 @@ impl Loop {
             if !grace_under_way && let Some(ticket) = self.pipeline.pending_grace() {
                 grace_under_way = true;
                 let grace_over = grace_over.clone();
-                self.pipeline.tables().grace().request(move || {
+                self.pipeline.tables().grace().request(move |passed| {
                     // Nobody listens any more when the agent ends.
-                    let _ = grace_over.send(ticket);
+                    let _ = grace_over.send(passed.is_ok().then_some(ticket));
                 });
             }
         }

@@ -8,13 +8,22 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
+    time::Duration,
 };
 
 use tracing::error;
 
 use super::syscall;
 
-type Done = Box<dyn FnOnce() + Send>;
+type Done = Box<dyn FnOnce(Result<(), Refused>) + Send>;
+
+/// Between an attempt that the kernel refused and the next one: it is short of memory.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// There was no grace period: whatever waits for one must not be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel refused to wait for its running programs")]
+pub struct Refused;
 
 /// Asks for grace periods. Ends its thread when dropped.
 pub struct Grace {
@@ -38,16 +47,21 @@ fn serve(incoming: &Receiver<Done>, outer: &OwnedFd, inner: &OwnedFd) {
         batch.extend(incoming.try_iter());
         let inner = inner.as_raw_fd().to_ne_bytes();
         match syscall::map_update(outer.as_fd(), &0u32.to_ne_bytes(), &inner, 0) {
-            Ok(()) => batch.into_iter().for_each(|done| done()),
+            Ok(()) => batch.into_iter().for_each(|done| done(Ok(()))),
             // Never report a grace period that was none: what waits for it stays unfreed, which is safe.
-            Err(error) => error!(%error, waiting = batch.len(), "no grace period: blocks stay unfreed"),
+            Err(error) => {
+                error!(%error, waiting = batch.len(), "no grace period: blocks stay unfreed until there is one");
+                batch.into_iter().for_each(|done| done(Err(Refused)));
+                thread::sleep(PAUSE);
+            }
         }
     }
 }
 
 impl Grace {
-    /// Calls `done` after the next grace period, on the grace thread.
-    pub fn request(&self, done: impl FnOnce() + Send + 'static) {
+    /// Calls `done` after the next grace period, on the grace thread, or when the kernel has refused it: who still waits
+    /// asks again.
+    pub fn request(&self, done: impl FnOnce(Result<(), Refused>) + Send + 'static) {
         // The thread lives as long as `self`, so there is always a receiver.
         let _ = self.requests.send(Box::new(done));
     }
@@ -58,10 +72,38 @@ impl Grace {
     /// When the kernel refused the update that waits.
     pub fn wait(&self) -> io::Result<()> {
         let (sender, receiver) = channel();
-        self.request(move || {
+        self.request(move |passed| {
             // `receiver` waits below for as long as this can be called.
-            let _ = sender.send(());
+            let _ = sender.send(passed);
         });
-        receiver.recv().map_err(|_| io::Error::other("the kernel refused to wait for its running programs"))
+        receiver.recv().unwrap_or(Err(Refused)).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    /// What waits for a grace period that was none is told so, in the order in which it asked, and may ask again.
+    #[test]
+    fn a_refused_grace_period_is_never_reported_as_one() {
+        // The kernel refuses to update what is no map.
+        let no_map = || OwnedFd::from(File::open("/dev/null").expect("every system has it"));
+        let (requests, incoming) = channel();
+        let grace = Grace { requests };
+        let (sender, told) = channel();
+        for ticket in 0..3 {
+            let sender = sender.clone();
+            grace.request(move |passed| sender.send((ticket, passed)).expect("the test listens"));
+        }
+        let serving = thread::spawn(move || serve(&incoming, &no_map(), &no_map()));
+        let said: Vec<_> = told.iter().take(3).collect();
+        assert_eq!(said, [(0, Err(Refused)), (1, Err(Refused)), (2, Err(Refused))]);
+        let error = grace.wait().expect_err("no grace period has passed");
+        assert!(error.to_string().contains("running programs"), "{error}");
+        drop(grace);
+        serving.join().expect("the thread ends with who asks");
     }
 }

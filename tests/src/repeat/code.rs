@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::Hook;
-use crate::bpf;
+use crate::bpf::instruction::{EXIT, MAP, MAP_VALUE, WIDTHS, add, call, copy, instruction, load, map, set, store};
 
 /// Of a frame; the offsets and lengths of its bytes are immediate values.
 pub(super) const LONGEST: usize = 128;
@@ -13,61 +13,12 @@ pub(super) const NOT_JUMPED: i32 = 4711;
 /// Helpers (linux/bpf.h): `bpf_map_lookup_elem`, `bpf_tail_call`.
 const LOOKUP: u32 = 1;
 const TAIL_CALL: u32 = 12;
-/// What the immediate value of a 64-bit load is: `BPF_PSEUDO_MAP_FD`, `BPF_PSEUDO_MAP_VALUE`.
-const MAP: u8 = 1;
-const MAP_VALUE: u8 = 2;
 
 pub(super) struct Maps<'a> {
     pub frames: BorrowedFd<'a>,
     /// One word: the number of the next frame.
     pub state: BorrowedFd<'a>,
     pub table: BorrowedFd<'a>,
-}
-
-/// One instruction: `struct bpf_insn`.
-const fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: u32) -> u64 {
-    let [low, high] = offset.to_le_bytes();
-    let [a, b, c, d] = immediate.to_le_bytes();
-    u64::from_le_bytes([code, destination | source << 4, low, high, a, b, c, d])
-}
-
-/// `destination = immediate`
-const fn set(destination: u8, immediate: u32) -> u64 {
-    instruction(0xb7, destination, 0, 0, immediate)
-}
-
-/// `destination = source`
-const fn copy(destination: u8, source: u8) -> u64 {
-    instruction(0xbf, destination, source, 0, 0)
-}
-
-/// `destination += immediate`
-const fn add(destination: u8, immediate: i32) -> u64 {
-    instruction(0x07, destination, 0, 0, immediate.cast_unsigned())
-}
-
-const EXIT: u64 = instruction(0x95, 0, 0, 0, 0);
-
-const fn call(helper: u32) -> u64 {
-    instruction(0x85, 0, 0, 0, helper)
-}
-
-/// Of the widths in bytes, the largest first: the size that a load and a store name.
-const WIDTHS: [(usize, u8); 4] = [(8, 0x18), (4, 0x00), (2, 0x08), (1, 0x10)];
-
-/// `destination = *(source + offset)`, of the width that `size` names.
-const fn load(size: u8, destination: u8, source: u8, offset: i16) -> u64 {
-    instruction(0x61 | size, destination, source, offset, 0)
-}
-
-/// `*(destination + offset) = source`
-const fn store(size: u8, destination: u8, source: u8, offset: i16) -> u64 {
-    instruction(0x63 | size, destination, source, offset, 0)
-}
-
-/// `destination` = a map, or the address of its only value.
-fn map(destination: u8, kind: u8, map: BorrowedFd<'_>) -> [u64; 2] {
-    [instruction(0x18, destination, kind, 0, bpf::number(map)), 0]
 }
 
 /// Returns 0.

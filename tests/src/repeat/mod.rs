@@ -14,9 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::bpf::{self, Kind};
 
-/// `enum bpf_cmd`, `BPF_MAP_TYPE_ARRAY`, `BPF_MAP_TYPE_PROG_ARRAY` (linux/bpf.h).
-const TEST_RUN: libc::c_int = 10;
-const ARRAY: u32 = 2;
+/// `BPF_MAP_TYPE_PROG_ARRAY` (linux/bpf.h).
 const PROG_ARRAY: u32 = 3;
 
 /// Where the program runs.
@@ -67,13 +65,13 @@ impl Frames {
         ensure!((14..=code::LONGEST).contains(&first.len()), "frames of {} bytes are not for this", first.len());
         let count = u32::try_from(frames.len())?;
         let size = first.len().next_multiple_of(8);
-        let map = bpf::map(ARRAY, u32::try_from(size)?, count).context("cannot create a map of frames")?;
+        let map = bpf::map(bpf::ARRAY, u32::try_from(size)?, count).context("cannot create a map of frames")?;
         for (at, frame) in (0..).zip(frames) {
             let mut value = frame.clone();
             value.resize(size, 0);
             bpf::update(map.as_fd(), at, &value).context("cannot write a frame into its map")?;
         }
-        let place = || bpf::map(ARRAY, 8, 1).context("cannot create a map");
+        let place = || bpf::map(bpf::ARRAY, 8, 1).context("cannot create a map");
         Ok(Self { map, state: place()?, idle_state: place()?, count, first })
     }
 
@@ -151,7 +149,7 @@ impl<'a> Repeated<'a> {
         words[12..14].copy_from_slice(&bpf::pointer(context.as_ptr()));
         // A signal ends a series early.
         loop {
-            match bpf::call(TEST_RUN, &mut words) {
+            match bpf::call(bpf::PROG_TEST_RUN, &mut words) {
                 Ok(_) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => crate::interrupt::check()?,
                 Err(error) => return Err(error).context("BPF_PROG_TEST_RUN"),
