@@ -32,6 +32,8 @@ use millrace_tests::{
     test_run::{self, Outcome},
 };
 
+use self::load::{Sizes, USUAL};
+
 /// One family's cast: a client pod, a service, its backends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cast {
@@ -71,7 +73,6 @@ pub(crate) fn casts() -> [Cast; 2] {
     ]
 }
 
-const USUAL_FLOWS: u32 = 1024;
 /// The node's own address, as the harness's first node has it.
 pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// First port of flows from outside.
@@ -92,18 +93,27 @@ impl Rig {
     /// No services; the sizes of production, but for the connection tables.
     pub(crate) fn new() -> Self {
         let idle = IDLE.lock().unwrap().pop();
-        let ebpf = idle.unwrap_or_else(|| load::load(USUAL_FLOWS, 1000));
+        let ebpf = idle.unwrap_or_else(|| load::load(USUAL));
         Self { ebpf: Some(ebpf), usual: true, next_slot: 8, generation: 0 }
     }
 
-    /// With room for `entries` in each of the tables of established flows.
-    pub(crate) fn with_flows(entries: u32) -> Self {
-        Self { ebpf: Some(load::load(entries, 1000)), usual: false, next_slot: 8, generation: 0 }
+    /// With room for `flows` entries in each of the tables of established flows.
+    pub(crate) fn with_flows(flows: u32) -> Self {
+        Self::of(Sizes { flows, ..USUAL })
     }
 
     /// With so many ports for flows from outside.
     pub(crate) fn with_ports(ports: u32) -> Self {
-        Self { ebpf: Some(load::load(USUAL_FLOWS, ports)), usual: false, next_slot: 8, generation: 0 }
+        Self::of(Sizes { ports, ..USUAL })
+    }
+
+    /// With room for so many slots in each family.
+    pub(crate) fn with_slots(slots: u32) -> Self {
+        Self::of(Sizes { slots, ..USUAL })
+    }
+
+    fn of(sizes: Sizes) -> Self {
+        Self { ebpf: Some(load::load(sizes)), usual: false, next_slot: 8, generation: 0 }
     }
 
     fn ebpf(&self) -> &Ebpf {

@@ -24,19 +24,23 @@ use millrace_tests::address::twin;
 use super::{NODE, SNAT_FIRST};
 
 /// Of the maps whose size no test is about.
-const SIZES: [(&str, u32); 7] = [
-    ("CT_NEW_V4", 1024),
-    ("CT_NEW_V6", 1024),
-    ("SLOTS_V4", 1024),
-    ("SLOTS_V6", 1024),
-    ("BACKENDS", 1024),
-    ("SERVICES", 64),
-    ("NAMES", 64),
-];
+const SIZES: [(&str, u32); 5] =
+    [("CT_NEW_V4", 1024), ("CT_NEW_V6", 1024), ("BACKENDS", 1024), ("SERVICES", 64), ("NAMES", 64)];
 
-/// The programs, with room for `flows` entries in each of the tables of established flows, and `ports` for those from
-/// outside.
-pub(super) fn load(flows: u32, ports: u32) -> Ebpf {
+/// What a test may be about.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    /// Entries in each of the tables of established flows.
+    pub(super) flows: u32,
+    /// Ports for flows from outside.
+    pub(super) ports: u32,
+    pub(super) slots: u32,
+}
+
+pub(super) const USUAL: Sizes = Sizes { flows: 1024, ports: 1000, slots: 1024 };
+
+pub(super) fn load(sizes: Sizes) -> Ebpf {
+    let Sizes { flows, ports, slots } = sizes;
     let (v4, v6) = (addr4(NODE)[0], addr6(twin(NODE)));
     let mut loader = EbpfLoader::new();
     loader
@@ -44,7 +48,8 @@ pub(super) fn load(flows: u32, ports: u32) -> Ebpf {
         .override_global("NODE_ADDRESS_V6", &v6, true)
         .override_global("SNAT_FIRST_PORT", &SNAT_FIRST, true)
         .override_global("SNAT_PORTS", &ports, true);
-    for (name, size) in [("CT_V4", flows), ("CT_V6", flows)].into_iter().chain(SIZES) {
+    let of_the_test = [("CT_V4", flows), ("CT_V6", flows), ("SLOTS_V4", slots), ("SLOTS_V6", slots)];
+    for (name, size) in of_the_test.into_iter().chain(SIZES) {
         loader.map_max_entries(name, size);
     }
     let mut ebpf = loader.load(object()).unwrap_or_else(|e| panic!("the programs do not load (root?): {e}"));
