@@ -3,11 +3,14 @@
 
 use std::{
     env,
-    ffi::CStr,
+    ffi::{CStr, CString},
     fs::{self, File},
     io,
     net::{IpAddr, Ipv4Addr},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU16, Ordering},
@@ -17,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
     unistd::{Pid, Uid, setuid},
@@ -27,7 +30,7 @@ use crate::{
     interrupt,
     manifests::{Manifests, Port, Service},
     node::Node,
-    place::Place,
+    place::{self, Place},
 };
 
 /// How long an agent may take to say or do anything at all; generous, since emulated machines run this too.
@@ -61,6 +64,46 @@ impl Agent {
     /// # Errors
     /// If it is not built or cannot be run.
     pub fn spawn(node: &Node, manifests: &Manifests, arguments: &[&str]) -> Result<Self> {
+        Self::run(node, manifests, arguments, |command| {
+            command.arg("--cgroup-root").arg(&node.cgroup.path);
+            Ok(())
+        })
+    }
+
+    /// As [`Agent::start`], of an agent that looks for the cgroup v2 hierarchy by itself, where the node's own cgroup is all
+    /// that is to be seen of it.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_in_own_hierarchy(node: &Node, manifests: &Manifests) -> Result<Self> {
+        let roots = paths(place::roots()?)?;
+        let own = CString::new(node.cgroup.path.as_os_str().as_bytes())?;
+        let mut agent = Self::run(node, manifests, &[], |command| {
+            let prepare = move || {
+                own_mounts()?;
+                let none: Option<&CStr> = None;
+                // What is mounted over the first root hides the rest of the hierarchy, `own` included.
+                let mut from = own.as_c_str();
+                for root in &roots {
+                    mount(Some(from), root.as_c_str(), none, MsFlags::MS_BIND, none)?;
+                    from = root;
+                }
+                Ok(())
+            };
+            // SAFETY: only system calls between fork and exec, no allocation, no lock.
+            unsafe { command.pre_exec(prepare) };
+            Ok(())
+        })?;
+        agent.settle(manifests)?;
+        Ok(agent)
+    }
+
+    fn run(
+        node: &Node,
+        manifests: &Manifests,
+        arguments: &[&str],
+        prepare: impl FnOnce(&mut Command) -> Result<()>,
+    ) -> Result<Self> {
         let binary = binary()?;
         let log = manifests.beside().join(format!("agent-{}.log", node.name));
         let output = File::options().create(true).append(true).open(&log)?;
@@ -72,14 +115,14 @@ impl Agent {
         command
             .arg("--source")
             .arg(format!("dir:{}", manifests.path().display()))
-            .arg("--cgroup-root")
-            .arg(&node.cgroup.path)
             .arg("--bpffs")
             .arg(&node.bpffs.path)
             .args(["--service-cidr", "10.96.0.0/12", "--service-cidr", "fd00:10:96::/48"])
-            .args(arguments)
             .stdout(output.try_clone()?)
             .stderr(output);
+        prepare(&mut command)?;
+        // Last: they may say otherwise.
+        command.args(arguments);
         let child = command.spawn().with_context(|| format!("cannot run {}", binary.display()))?;
         Ok(Self { child, binary, bpffs: node.bpffs.path.clone(), log })
     }
@@ -207,11 +250,34 @@ pub fn run_with_tools(place: &Place, arguments: &[&str], tools: &Path) -> Result
 /// As [`run_to_end`].
 pub fn run_without_btf(place: &Place, arguments: &[&str]) -> Result<Output> {
     run_after(place, arguments, None, || {
-        unshare(CloneFlags::CLONE_NEWNS)?;
+        own_mounts()?;
         let none: Option<&CStr> = None;
-        mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
         Ok(mount(none, c"/sys/kernel/btf", Some(c"tmpfs"), MsFlags::empty(), none)?)
     })
+}
+
+/// As [`run_to_end`], where no cgroup v2 hierarchy is mounted.
+///
+/// # Errors
+/// As [`run_to_end`].
+pub fn run_without_cgroup2(place: &Place, arguments: &[&str]) -> Result<Output> {
+    let roots = paths(place::roots()?)?;
+    run_after(place, arguments, None, move || {
+        own_mounts()?;
+        // Of those that lie over each other the last one goes first.
+        roots.iter().rev().try_for_each(|root| Ok(umount2(root.as_c_str(), MntFlags::MNT_DETACH)?))
+    })
+}
+
+fn paths(paths: Vec<PathBuf>) -> Result<Vec<CString>> {
+    paths.into_iter().map(|path| Ok(CString::new(path.into_os_string().into_vec())?)).collect()
+}
+
+/// Mounts of the caller's own, for what is to be seen by it only. Only system calls.
+fn own_mounts() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none: Option<&CStr> = None;
+    Ok(mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?)
 }
 
 /// `prepare` makes system calls between fork and exec; it allocates nothing and takes no lock.

@@ -60,15 +60,19 @@ impl Drop for Cgroup {
 /// # Errors
 /// If it is not mounted.
 pub fn root() -> Result<PathBuf> {
+    let mounted = roots()?.into_iter().next();
+    mounted.context("cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
+}
+
+/// Everywhere that it is mounted.
+pub(crate) fn roots() -> Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
-    mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>())
-        .find_map(|fields| match fields[..] {
-            [_, path, "cgroup2", ..] => Some(PathBuf::from(path)),
-            _ => None,
-        })
-        .context("cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let of = |fields: Vec<&str>| match fields[..] {
+        [_, path, "cgroup2", ..] => Some(PathBuf::from(path)),
+        _ => None,
+    };
+    Ok(fields.filter_map(of).collect())
 }
 
 fn remove_cgroup(path: &Path) {

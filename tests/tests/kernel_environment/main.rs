@@ -1,6 +1,6 @@
 //! A node that is not as it should be: the agent says what is wrong, by name, and what to do about it. And what an
 //! agent leaves behind: all of it until `cleanup`, then nothing.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod bpffs;
 
@@ -8,12 +8,13 @@ use std::{
     fs,
     io::Read as _,
     net::{TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::maps::Array;
+use millrace_agent::datapath::{Pins, SetupError, cgroup};
 use millrace_tests::{
-    agent::{Agent, run_to_end, run_without_btf},
+    agent::{Agent, run_to_end, run_without_btf, run_without_cgroup2},
     manifests::Manifests,
     network::{Network, NodeSpec},
     node::Node,
@@ -133,6 +134,43 @@ fn a_directory_outside_of_cgroup_v2_is_named() {
     let elsewhere = manifests.beside().display().to_string();
     let text = refused_start(node, &manifests, &["--cgroup-root", &elsewhere]);
     assert_says(&text, &[&elsewhere, "cgroup v2", "--cgroup-root"]);
+}
+
+#[test]
+fn a_host_without_cgroup_v2_is_told_how_to_mount_it() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    let (source, bpffs) = (format!("dir:{}", manifests.path().display()), node.bpffs.path.display().to_string());
+    let arguments = ["run", "--node-name", "n1", "--source", &source, "--bpffs", &bpffs];
+    let output = run_without_cgroup2(&node.place(), &arguments).unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "the agent starts:\n{text}");
+    let said = text.lines().last().unwrap_or_default();
+    assert_says(said, &["no cgroup v2", "mount -t cgroup2 none /sys/fs/cgroup", "--cgroup-root"]);
+    assert!(!node.bpffs.path.join("maps").exists(), "nothing was begun");
+}
+
+/// The cgroup that carries a millrace, of this one, of those above and of those below; asked for by somebody who has none.
+fn served_by_another(cgroup: &Path) -> Option<PathBuf> {
+    match cgroup::check_alone(cgroup, &Pins::at("/sys/fs/bpf/no-such-agent")) {
+        Ok(()) => None,
+        Err(SetupError::OtherMillrace { cgroup, .. }) => Some(cgroup),
+        Err(error) => panic!("{}: {error}", cgroup.display()),
+    }
+}
+
+#[test]
+fn without_a_cgroup_root_the_hierarchy_in_the_mount_table_is_served() {
+    let network = network();
+    let (node, manifests) = (network.node("n1").unwrap(), Manifests::create().unwrap());
+    assert_eq!(served_by_another(&node.cgroup.path), None);
+    let agent = Agent::start_in_own_hierarchy(node, &manifests).unwrap();
+    // What that agent takes for the root is the node's cgroup; the machine's own is asked about before it.
+    assert_eq!(served_by_another(&node.cgroup.path).as_ref(), Some(&node.cgroup.path));
+    agent.terminate().unwrap();
+    let bpffs = node.bpffs.path.display().to_string();
+    assert!(run_to_end(&node.place(), &["cleanup", "--bpffs", &bpffs], false).unwrap().status.success());
+    assert_eq!(served_by_another(&node.cgroup.path), None, "after the cleanup");
 }
 
 #[test]
