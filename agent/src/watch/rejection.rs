@@ -7,7 +7,7 @@ use super::ObjectKey;
 /// A bad object, by name, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// `Service shop/cart`, or a file's path.
+    /// `Service shop/cart`, or a file's path; on one line, as `reason` is.
     pub object: String,
     /// What is wrong and how to mend it.
     pub reason: String,
@@ -28,14 +28,19 @@ impl Rejection {
     /// Nothing of it can be put in force.
     #[must_use]
     pub fn whole(doubt: Doubt, reason: String) -> Self {
-        Self { object: doubt.to_string(), reason, doubt: Some(doubt) }
+        Self { object: on_one_line(doubt.to_string()), reason: on_one_line(reason), doubt: Some(doubt) }
     }
 
     /// The rest of the object is in force.
     #[must_use]
     pub fn part(object: &ObjectKey, reason: String) -> Self {
-        Self { object: object.to_string(), reason, doubt: None }
+        Self { object: on_one_line(object.to_string()), reason: on_one_line(reason), doubt: None }
     }
+}
+
+/// Whatever names and keys an object has, it begins no line of the log.
+fn on_one_line(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
 }
 
 impl fmt::Display for Rejection {

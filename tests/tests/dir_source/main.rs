@@ -4,6 +4,7 @@
 
 mod source;
 
+mod arbitrary;
 mod changes;
 mod directories;
 mod mistakes;

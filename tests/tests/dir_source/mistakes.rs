@@ -98,3 +98,11 @@ async fn an_object_that_cannot_even_be_named_deletes_nothing() {
     source.write("shop.yaml", &service("pay", "10.96.0.4"));
     source.until_services(&["shop/pay"]).await;
 }
+
+#[tokio::test]
+async fn what_is_said_of_an_object_is_on_one_line_whatever_its_keys_are() {
+    let key = r#"  annotations: {"a\nWARN all is well": 1}"#;
+    let cart = service("cart", "10.96.0.1").replace("  name: cart", &format!("  name: cart\n{key}"));
+    let source = Source::start(|root| fs::write(root.join("shop.yaml"), cart).unwrap()).await;
+    assert!(source.view.was_rejected("Service shop/cart", "a WARN all is well: "), "{:?}", source.view.rejected);
+}
