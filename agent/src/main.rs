@@ -9,8 +9,9 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        // What notify says of watches that end with their directories concerns nobody.
-        EnvFilter::new("info,notify=error")
+        // What notify says of watches that end with their directories concerns nobody; what kube_client says of failed
+        // requests names nothing, and is said again with the object.
+        EnvFilter::new("info,notify=error,kube_client=off")
     });
     // Standard output belongs to the verbs that print.
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
