@@ -12,6 +12,7 @@ use millrace_tests::{
     node::Node,
     probe::{Manner, Protocol},
 };
+use serde_json::json;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 9, 10);
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 11);
@@ -73,6 +74,10 @@ fn everything_is_shown_with_an_agent_and_without_one() {
     assert!(asked.iter().all(|attempt| attempt.outcome.server() == Some("server")), "{asked:?}");
 
     everything_is_shown(node);
+    let services: serde_json::Value = serde_json::from_str(&shown(node, "services", "json")).unwrap();
+    let dns = services.as_array().unwrap().iter().find(|s| s["name"].as_str().unwrap().starts_with("default/dns"));
+    let sets = [&dns.unwrap()["cluster"], &dns.unwrap()["local"]];
+    assert_eq!(sets, [&json!({"endpoints": 1, "verdict": "serve"}), &json!({"endpoints": 0, "verdict": "unused"})]);
     assert!(shown(node, "status", "table").lines().any(|line| line.starts_with("agent") && line.contains(" running")));
     agent.terminate().unwrap();
     everything_is_shown(node);

@@ -32,10 +32,19 @@ struct ServiceFrontend {
     kind: &'static str,
 }
 
+/// What becomes of a new flow that goes by this set.
 #[derive(Serialize)]
+struct Set {
+    endpoints: u32,
+    verdict: SetVerdict,
+}
+
+#[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Set {
-    Endpoints(u32),
+enum SetVerdict {
+    /// To one of the endpoints.
+    Serve,
+    /// The policies send none this way.
     Unused,
     Reject,
     Drop,
@@ -65,20 +74,21 @@ impl Row for Service {
 impl Set {
     fn of(word: u64) -> Self {
         let word = SetWord(word);
-        match (word.count(), word.no_endpoints()) {
-            (0, NoEndpoints::Unused) => Self::Unused,
-            (0, NoEndpoints::Reject) => Self::Reject,
-            (0, NoEndpoints::Drop) => Self::Drop,
-            (count, _) => Self::Endpoints(count),
-        }
+        let verdict = match (word.count(), word.no_endpoints()) {
+            (0, NoEndpoints::Unused) => SetVerdict::Unused,
+            (0, NoEndpoints::Reject) => SetVerdict::Reject,
+            (0, NoEndpoints::Drop) => SetVerdict::Drop,
+            _ => SetVerdict::Serve,
+        };
+        Self { endpoints: word.count(), verdict }
     }
 
     fn text(&self) -> String {
-        match self {
-            Self::Endpoints(count) => count.to_string(),
-            Self::Unused => "-".to_owned(),
-            Self::Reject => "none: refused".to_owned(),
-            Self::Drop => "none here: dropped".to_owned(),
+        match self.verdict {
+            SetVerdict::Serve => self.endpoints.to_string(),
+            SetVerdict::Unused => "-".to_owned(),
+            SetVerdict::Reject => "none: refused".to_owned(),
+            SetVerdict::Drop => "none here: dropped".to_owned(),
         }
     }
 }
