@@ -1,4 +1,4 @@
-//! The demo as its user sees it: a program that tells its story to the end, or to Ctrl-C, and leaves nothing behind.
+//! The demo as its user sees it: a program that tells its story to the end, or to Ctrl-C or its terminal's end, and leaves nothing behind.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at what it did not expect")]
 
 use std::{
@@ -57,8 +57,8 @@ impl Demo {
         panic!("`{text}` is not printed:\n{}", self.all_that_was_said());
     }
 
-    fn ctrl_c(&self) {
-        killpg(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT).unwrap();
+    fn signal(&self, signal: Signal) {
+        killpg(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
     fn wait(&mut self, patience: Duration) -> ExitStatus {
@@ -101,7 +101,7 @@ impl Demo {
 impl Drop for Demo {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            self.ctrl_c();
+            self.signal(Signal::SIGINT);
             let deadline = Instant::now() + END;
             while self.child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(10));
@@ -177,12 +177,12 @@ fn the_story_is_told_to_its_end_without_a_failed_request() {
     }
 }
 
-/// Ctrl-C once `moment` has come.
-fn interrupted(moment: impl FnOnce(&mut Demo)) {
+/// `signal` once `moment` has come.
+fn interrupted(signal: Signal, moment: impl FnOnce(&mut Demo)) {
     let mut demo = Demo::start();
     moment(&mut demo);
     assert_ne!(demo.on_the_machine(), [""; 0], "there is nothing to take down");
-    demo.ctrl_c();
+    demo.signal(signal);
     let status = demo.wait(END);
     let left = demo.on_the_machine();
     let said = demo.all_that_was_said();
@@ -193,7 +193,7 @@ fn interrupted(moment: impl FnOnce(&mut Demo)) {
 
 #[test]
 fn ctrl_c_while_pods_are_wired_takes_everything_down() {
-    interrupted(|demo| {
+    interrupted(Signal::SIGINT, |demo| {
         let deadline = Instant::now() + STORY;
         while !demo.on_the_machine().iter().any(|name| name.ends_with("-cart-a2")) {
             assert!(Instant::now() < deadline, "no pod is wired:\n{}", demo.all_that_was_said());
@@ -204,10 +204,15 @@ fn ctrl_c_while_pods_are_wired_takes_everything_down() {
 
 #[test]
 fn ctrl_c_while_agents_start_takes_everything_down() {
-    interrupted(|demo| demo.wait_for("28 pods"));
+    interrupted(Signal::SIGINT, |demo| demo.wait_for("28 pods"));
 }
 
 #[test]
 fn ctrl_c_under_load_takes_everything_down() {
-    interrupted(|demo| demo.wait_for("1  Traffic by service"));
+    interrupted(Signal::SIGINT, |demo| demo.wait_for("1  Traffic by service"));
+}
+
+#[test]
+fn a_terminal_that_is_closed_takes_everything_down() {
+    interrupted(Signal::SIGHUP, |demo| demo.wait_for("1  Traffic by service"));
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: noticed at the next pause, so that everything is taken down in order.
+//! Ctrl-C, SIGTERM and a terminal that is closed (SIGHUP): noticed at the next pause, so that everything is taken down in order.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -23,15 +23,16 @@ pub struct Interrupted;
 pub fn listen() -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot start a runtime")?;
-    let (mut interrupt, mut terminate) = {
+    let (mut interrupt, mut terminate, mut hang_up) = {
         let _entered = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
     };
     thread::spawn(move || {
         runtime.block_on(async {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
             }
         });
         ASKED.store(true, Ordering::Relaxed);
