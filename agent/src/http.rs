@@ -1,7 +1,13 @@
 //! The agent's small HTTP servers: one GET handler each, for health checks and metrics. Whoever reaches the node may
 //! connect, so a client can neither stay for long nor take the descriptors that the agent itself needs.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{
     Method, Request, Response, StatusCode,
@@ -50,6 +56,20 @@ impl Answer {
     fn not_allowed() -> Self {
         let body = "only GET and HEAD are answered\n".to_owned();
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "text/plain", body)
+    }
+}
+
+/// Listens on an address; for 0.0.0.0 on all of both families, or of IPv4 where the node has no IPv6.
+///
+/// # Errors
+/// Those of bind(2).
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    if address.ip() != IpAddr::from(Ipv4Addr::UNSPECIFIED) {
+        return TcpListener::bind(address).await;
+    }
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, address.port())).await {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(address).await,
+        result => result,
     }
 }
 

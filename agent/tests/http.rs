@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::StatusCode;
-use millrace_agent::http::{Answer, serve};
+use millrace_agent::http::{Answer, bind, serve};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -49,6 +49,19 @@ async fn a_probe_is_answered_whether_it_asks_for_the_body_or_not() {
     assert_eq!((status(&head), head.ends_with("\r\n\r\n")), ("200", true), "{head}");
     assert!(head.contains(&format!("content-length: {}", BODY.len())), "{head}");
     assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+}
+
+/// Probes come to a node by either of its families.
+#[tokio::test]
+async fn who_listens_everywhere_is_reached_by_both_families() {
+    let listener = bind("0.0.0.0:0".parse().unwrap()).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for address in ["127.0.0.1", "::1"] {
+        TcpStream::connect((address, port)).await.unwrap();
+        listener.accept().await.unwrap();
+    }
+    let only = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    assert_eq!(only.local_addr().unwrap().ip().to_string(), "127.0.0.1");
 }
 
 #[tokio::test]

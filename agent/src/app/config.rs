@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Result, bail};
 use ipnet::IpNet;
 
 use crate::{
@@ -42,6 +43,28 @@ pub struct Config {
 }
 
 impl Config {
+    /// What each option alone allows, and all together do not. Touches nothing.
+    ///
+    /// # Errors
+    /// Names the options and what to write.
+    pub(super) fn check(&self) -> Result<()> {
+        for v6 in [false, true] {
+            let mut of_family = self.node_ips.iter().filter(|ip| ip.is_ipv6() == v6);
+            if let (Some(one), Some(another)) = (of_family.next(), of_family.next()) {
+                bail!("--node-ip names both {one} and {another}: name one address of each family");
+            }
+        }
+        for address in own_addresses(&self.node_ips) {
+            if let Some(range) = self.service_cidrs.iter().find(|range| range.contains(&address)) {
+                bail!(
+                    "--service-cidr {range} holds {address}, the node's own, which its pods could not reach any more: name \
+                     the range that the API server takes ClusterIPs from, or another address with --node-ip"
+                );
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn selection(&self) -> Selection {
         Selection { veth_prefix: self.veth_prefix.clone(), uplinks: self.devices.iter().cloned().collect() }
     }

@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    io,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,7 +43,7 @@ pub(super) async fn serve(mut checks: watch::Receiver<HealthChecks>, health: Arc
         refused.retain(|port, _| wanted.contains_key(port));
         for (port, service) in wanted {
             let Entry::Vacant(place) = servers.entry(port) else { continue };
-            match bind(port).await {
+            match http::bind((Ipv4Addr::UNSPECIFIED, port).into()).await {
                 Ok(listener) => {
                     info!(%service, port, "health checks are answered");
                     refused.remove(&port);
@@ -73,16 +72,6 @@ fn by_port(checks: &HealthChecks) -> BTreeMap<u16, ServiceKey> {
         ports.entry(check.port).or_insert_with(|| service.clone());
     }
     ports
-}
-
-/// On all addresses of both families, or of IPv4 where the node has no IPv6.
-async fn bind(port: u16) -> io::Result<TcpListener> {
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
-        }
-        result => result,
-    }
 }
 
 fn start(

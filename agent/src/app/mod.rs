@@ -60,6 +60,7 @@ async fn agent(config: &Config) -> Result<()> {
 }
 
 async fn work(config: &Config) -> Result<()> {
+    config.check()?;
     datapath::probe()?;
     let cgroup = datapath::cgroup::root(config.cgroup_root.as_deref())?;
     let origin = Origin::open(config).await?;

@@ -53,7 +53,7 @@ impl Listeners {
 
 async fn bind(address: Option<SocketAddr>, what: &str, flag: &str) -> Result<Option<TcpListener>> {
     let Some(address) = address else { return Ok(None) };
-    let listener = TcpListener::bind(address)
+    let listener = http::bind(address)
         .await
         .with_context(|| format!("cannot serve {what} on {address}: name another address with {flag}"))?;
     Ok(Some(listener))

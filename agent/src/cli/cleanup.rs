@@ -1,9 +1,9 @@
 //! `cleanup`: removes every trace of an agent that no longer runs, or of kube-proxy.
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, CommandFactory, builder::BoolishValueParser, error::ErrorKind};
 
-use super::{Place, output};
+use super::{Cli, Place, output};
 use crate::{datapath::cleanup, migrate};
 
 /// Removes every trace: programs on cgroups and devices, pinned links and maps; or kube-proxy's
@@ -20,14 +20,19 @@ pub(super) struct Options {
     /// translated go on: a table `millrace` without effect on packets goes in first and may be deleted once they have
     /// ended. Needs the host's own tools (iptables-save, iptables-restore, nft; ip, ipvsadm and ipset for IPVS). Stop
     /// kube-proxy first, or it makes its rules again.
-    #[arg(long, env = "MILLRACE_KUBE_PROXY")]
+    #[arg(long, env = "MILLRACE_KUBE_PROXY", value_parser = BoolishValueParser::new())]
     kube_proxy: bool,
     /// With --kube-proxy: print what would be removed, and change nothing
-    #[arg(long, env = "MILLRACE_DRY_RUN", requires = "kube_proxy")]
+    #[arg(long, env = "MILLRACE_DRY_RUN", value_parser = BoolishValueParser::new())]
     dry_run: bool,
 }
 
 pub(super) fn run(options: &Options) -> Result<()> {
+    // Not `requires` of the option: to clap a variable that says `no` is there, too.
+    if options.dry_run && !options.kube_proxy {
+        let said = "--dry-run is for --kube-proxy: without it, what there is to remove would be removed";
+        Cli::command().error(ErrorKind::MissingRequiredArgument, said).exit();
+    }
     if options.kube_proxy {
         return remove_kube_proxy(options.dry_run);
     }

@@ -4,6 +4,7 @@
 mod backends;
 mod cleanup;
 mod conntrack;
+mod environment;
 mod output;
 mod run;
 mod services;
@@ -24,7 +25,7 @@ use crate::datapath::Pins;
 /// go on working while the agent restarts, and until `millrace-agent cleanup`.
 ///
 /// Every option can also be set in the environment, as MILLRACE_ and its name (--node-name is MILLRACE_NODE_NAME);
-/// options that may be given more than once are separated by commas there. RUST_LOG sets what is logged (default: info).
+/// options that may be given more than once are separated by commas there. A variable that is empty says nothing. RUST_LOG sets what is logged (default: info).
 #[derive(Parser)]
 #[command(name = "millrace-agent", version, max_term_width = 100, args_override_self = true)]
 struct Cli {
@@ -85,6 +86,7 @@ impl Reading {
 /// # Errors
 /// Any, with the object and the remedy; usage errors end the process with status 2.
 pub fn main() -> Result<()> {
+    environment::forget_empty();
     match Cli::parse().verb {
         Verb::Run(options) => run::run(*options),
         Verb::Status(reading) => status::print(&reading),

@@ -14,11 +14,12 @@ use clap::{
 use ipnet::IpNet;
 use millrace_common::snat;
 
-use super::Place;
+use super::{Place, environment::item};
 use crate::{
     app::{self, Config},
     datapath::{HostRoutingMode, Limits, SnatPorts, TcMode, XdpMode},
     lb::NodePortAddresses,
+    model::scope,
     watch::Source,
 };
 
@@ -37,10 +38,11 @@ pub(super) struct Options {
     /// An address of this node, one per family: clients from outside have it where they are sent on to a backend, and to
     /// services with session affinity the host is the client with this address [default: the source addresses of the
     /// default routes]
-    #[arg(long, env = "MILLRACE_NODE_IP", value_name = "IP", value_delimiter = ',')]
-    node_ip: Vec<IpAddr>,
-    /// Where Services, EndpointSlices and this node's Pods come from: `kube` (the API server) or `dir:PATH` (a watched
-    /// directory of ordinary YAML manifests)
+    #[arg(long, env = "MILLRACE_NODE_IP", value_name = "IP", value_delimiter = ',', value_parser = node_ip)]
+    node_ip: Vec<Option<IpAddr>>,
+    /// Where Services, EndpointSlices and this node's Pods come from: `kube` (the API server, by the kubeconfig that
+    /// KUBECONFIG names, else the pod's service account, else ~/.kube/config) or `dir:PATH` (a watched directory of ordinary
+    /// YAML manifests)
     #[arg(long, env = "MILLRACE_SOURCE", value_name = "kube|dir:PATH")]
     source: Source,
     /// URL of the API server. It is reached directly, never through a service [default: CLUSTER_ENDPOINT in the
@@ -55,12 +57,12 @@ pub(super) struct Options {
     cgroup_root: Option<PathBuf>,
     /// A range that ClusterIPs are taken from: traffic to an address in it that no service has is dropped, not routed.
     /// ServiceCIDR objects are used too
-    #[arg(long, env = "MILLRACE_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',')]
-    service_cidr: Vec<IpNet>,
+    #[arg(long, env = "MILLRACE_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = service_cidr)]
+    service_cidr: Vec<Option<IpNet>>,
     /// A device that leads out of the node: clients behind it reach node ports, load balancer VIPs and external IPs;
     /// `none`: no device does [default: the devices of the default routes]
-    #[arg(long, env = "MILLRACE_DEVICE", value_name = "IF", value_delimiter = ',')]
-    device: Vec<String>,
+    #[arg(long, env = "MILLRACE_DEVICE", value_name = "IF", value_delimiter = ',', value_parser = item::<String>)]
+    device: Vec<Option<String>>,
     /// The addresses of the node on which node ports are served: ranges, or `primary` for the node's InternalIPs (or
     /// --node-ip). Never loopback and link-local ones [default: all]
     #[arg(long, env = "MILLRACE_NODEPORT_ADDRESSES", value_name = "CIDR|primary", value_delimiter = ',', value_parser = node_port_address)]
@@ -69,7 +71,7 @@ pub(super) struct Options {
     /// connect from: keep them clear of the node ports and of net.ipv4.ip_local_port_range
     #[arg(long, env = "MILLRACE_SNAT_PORTS", value_name = "FIRST-LAST", default_value = "1024-29999", value_parser = snat_ports)]
     snat_ports: SnatPorts,
-    /// Devices whose names begin like this are the host side of pods' veths; empty: none
+    /// Devices whose names begin like this are the host side of pods' veths; `none` or an empty argument: none
     #[arg(long, env = "MILLRACE_VETH_PREFIX", value_name = "PREFIX", default_value = "eni")]
     veth_prefix: String,
     /// Who is translated when a TCP connection is made, so that none of its packets is: everybody (`on`), or only processes of
@@ -94,10 +96,10 @@ pub(super) struct Options {
     /// would say (`always`), or never
     #[arg(long, env = "MILLRACE_HOST_ROUTING", value_enum, default_value_t = HostRoute::Auto)]
     host_routing: HostRoute,
-    /// Serve /healthz and /livez on this address; empty: nowhere
+    /// Serve /healthz and /livez on this address, 0.0.0.0 being all of both families; `none`: nowhere
     #[arg(long, env = "MILLRACE_HEALTH_ADDR", value_name = "A", default_value = "0.0.0.0:10256", value_parser = listen)]
     health_addr: Listen,
-    /// Serve /metrics and /proxyMode on this address; empty: nowhere
+    /// Serve /metrics and /proxyMode on this address, 0.0.0.0 being all of both families; `none`: nowhere
     #[arg(long, env = "MILLRACE_METRICS_ADDR", value_name = "A", default_value = "127.0.0.1:10249", value_parser = listen)]
     metrics_addr: Listen,
     /// Seconds that a start waits for the source's first complete list before it programs what it has heard so far.
@@ -182,7 +184,32 @@ fn entries() -> RangedU64ValueParser<u32> {
 struct Listen(Option<SocketAddr>);
 
 fn listen(text: &str) -> Result<Listen, std::net::AddrParseError> {
-    if text.is_empty() { Ok(Listen(None)) } else { text.parse().map(|address| Listen(Some(address))) }
+    match text.trim() {
+        "" | "none" => Ok(Listen(None)),
+        address => address.parse().map(|address| Listen(Some(address))),
+    }
+}
+
+/// An address that others can send to.
+fn node_ip(text: &str) -> Result<Option<IpAddr>, String> {
+    let address = item::<IpAddr>(text).map_err(|_| "write an address such as 10.0.0.1 or fd00::1".to_owned())?;
+    match address.map(|ip| ip.to_canonical()) {
+        Some(ip) if let Some(scope) = scope(ip) => Err(format!("this is {scope}: write one that other nodes send to")),
+        address => Ok(address),
+    }
+}
+
+/// A range that is not everything there is.
+fn service_cidr(text: &str) -> Result<Option<IpNet>, String> {
+    let range = item::<IpNet>(text).map_err(|_| "write a range such as 10.96.0.0/12".to_owned())?;
+    match range {
+        Some(range) if range.prefix_len() == 0 => {
+            Err("all addresses are no range of Services: traffic to whatever is none \
+             would be dropped; write the cluster's own, such as 10.96.0.0/12"
+                .to_owned())
+        }
+        range => Ok(range),
+    }
 }
 
 /// A word of `--nodeport-addresses`.
@@ -237,27 +264,22 @@ impl Sizes {
     }
 }
 
-/// A variable that is empty, as templates of pods leave it, says nothing.
-fn said(value: Option<String>) -> Option<String> {
-    value.filter(|value| !value.is_empty())
-}
-
 impl Options {
     fn config(self) -> Config {
         Config {
             limits: self.sizes.limits(),
             node: self.node_name,
-            zone: said(self.zone),
-            node_ips: self.node_ip,
+            zone: self.zone,
+            node_ips: self.node_ip.into_iter().flatten().collect(),
             source: self.source,
-            kube_api: said(self.kube_api),
+            kube_api: self.kube_api,
             pins: self.place.pins(),
             cgroup_root: self.cgroup_root,
-            service_cidrs: self.service_cidr,
-            devices: self.device.into_iter().filter(|name| !name.is_empty()).collect(),
+            service_cidrs: self.service_cidr.into_iter().flatten().collect(),
+            devices: self.device.into_iter().flatten().collect(),
             node_ports: node_port_addresses(&self.nodeport_addresses),
             snat_ports: self.snat_ports,
-            veth_prefix: self.veth_prefix,
+            veth_prefix: if self.veth_prefix == "none" { String::new() } else { self.veth_prefix },
             socket_lb: self.socket_lb == SocketLb::On,
             socket_lb_udp: self.socket_lb_udp == Switch::On,
             tc: match self.tc {

@@ -15,16 +15,25 @@ pub(super) fn routable(field: &str, text: &str) -> Result<IpAddr, Malformed> {
     {
         return Err(Malformed::new(field, format!("`{text}` is an IPv4-mapped address; write {v4}")));
     }
-    let scope = match ip {
+    match scope(ip) {
+        None => Ok(ip),
+        Some(scope) => {
+            Err(Malformed::new(field, format!("`{text}` is {scope}: no service may use it; write a routable address")))
+        }
+    }
+}
+
+/// What an address is that others cannot send to.
+pub(crate) fn scope(ip: IpAddr) -> Option<&'static str> {
+    Some(match ip {
         _ if ip.is_unspecified() => "the unspecified address",
         _ if ip.is_loopback() => "a loopback address",
         _ if ip.is_multicast() => "a multicast address",
         IpAddr::V4(v4) if v4.is_link_local() => "a link-local address",
         IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
         IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
-        _ => return Ok(ip),
-    };
-    Err(Malformed::new(field, format!("`{text}` is {scope}: no service may use it; write a routable address")))
+        _ => return None,
+    })
 }
 
 /// 1 to 65535.

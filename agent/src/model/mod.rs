@@ -13,6 +13,7 @@ mod service_cidr;
 mod shared;
 mod socket_lb;
 
+pub(crate) use address::scope;
 pub use endpoint_slice::{Endpoint, EndpointSlice, SliceKey, SlicePort, Topology};
 pub use host_ports::{HostPorts, PortMapping};
 pub use index::{Dirty, Index};
