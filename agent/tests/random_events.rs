@@ -15,7 +15,7 @@ use millrace_agent::{
     lb::{Balancer, Frontend, table},
     model::Algorithm,
 };
-use millrace_common::service::SetWord;
+use millrace_common::service::{Attributes, SetWord};
 use support::{
     Random,
     cluster::Cluster,
@@ -64,7 +64,8 @@ fn found(tables: &MemoryTables) -> Frontends {
             let (family, name) = (frontend.family(), &snapshot.names[&index]);
             let service = name.split_once(':').unwrap().0.to_owned();
             let (cluster, local) = (set(family, index, record.cluster), set(family, index, record.local));
-            (*frontend, ExpectedFrontend { kind, cluster, local, service })
+            let attributes = Attributes(record.attributes);
+            (*frontend, ExpectedFrontend { kind, cluster, local, attributes, service })
         })
         .collect()
 }

@@ -134,14 +134,24 @@ fn service(at: usize, random: &mut Random) -> Service {
 /// The endpoints of a service lie in a network of its own: an address tells whose it is.
 fn slice(at: usize, part: usize, random: &mut Random) -> EndpointSlice {
     let six = part == 2;
-    let nodes = ["n1", "n2"].map(|name| Arc::new(Topology { node: Some(name.into()), ..Topology::default() }));
+    // All services of a third are hinted by zone, or by node, as a rule: one endpoint without a hint makes them all void.
+    let hints = if random.once_in(12) { random.below(3) } else { at % 3 };
+    let one_of = |random: &mut Random, names: [&str; 2]| match random.below(5) {
+        0 => names.map(Into::into).into(),
+        other => [names[other % 2].into()].into(),
+    };
+    let topology = |random: &mut Random| Topology {
+        node: Some(["n1", "n2"][random.below(2)].into()),
+        zones: if hints == 1 { one_of(random, ["a", "b"]) } else { Box::default() },
+        nodes: if hints == 2 { one_of(random, ["n1", "n2"]) } else { Box::default() },
+    };
     let endpoint = |random: &mut Random| {
         let host = random.below(8) + 1;
         let terminating = random.once_in(4);
         let ready = !terminating && !random.once_in(5);
         Endpoint {
             address: if six { v6(0x10, at, host) } else { v4(10, 10, at, host) },
-            topology: Some(Arc::clone(&nodes[random.below(2)])),
+            topology: Some(Arc::new(topology(random))),
             ready,
             serving: ready || random.once_in(2),
             terminating,

@@ -9,7 +9,7 @@ use millrace_agent::{
     lb::{Family, Frontend},
     model::{Algorithm, Endpoint, Policy, Service, ServicePort},
 };
-use millrace_common::frontend::FrontendKind;
+use millrace_common::{frontend::FrontendKind, service::Attributes};
 
 use super::{cluster::Cluster, pipeline::node};
 
@@ -27,6 +27,7 @@ pub struct ExpectedFrontend {
     pub kind: FrontendKind,
     pub cluster: Expected,
     pub local: Expected,
+    pub attributes: Attributes,
     pub service: String,
 }
 
@@ -44,25 +45,30 @@ pub fn expect(cluster: &Cluster) -> BTreeMap<Frontend, ExpectedFrontend> {
             ] {
                 for &address in addresses {
                     let frontend = Frontend { address, port: port.port, protocol: port.protocol };
-                    let (cluster, local) = sets(cluster, service, port, Family::of(address));
+                    let (cluster, local, attributes) = record(cluster, service, port, Family::of(address));
                     let service = service.key.to_string();
-                    frontends.entry(frontend).or_insert(ExpectedFrontend { kind, cluster, local, service });
+                    frontends.entry(frontend).or_insert(ExpectedFrontend { kind, cluster, local, attributes, service });
                 }
             }
             let families: BTreeSet<Family> = service.cluster_ips.iter().map(|ip| Family::of(*ip)).collect();
             let addresses = node().addresses.into_iter().filter(|ip| families.contains(&Family::of(*ip)));
             for address in addresses.filter(|_| port.node_port != 0) {
                 let frontend = Frontend { address, port: port.node_port, protocol: port.protocol };
-                let (cluster, local) = sets(cluster, service, port, Family::of(address));
+                let (cluster, local, attributes) = record(cluster, service, port, Family::of(address));
                 let (kind, service) = (FrontendKind::NodePort, service.key.to_string());
-                frontends.entry(frontend).or_insert(ExpectedFrontend { kind, cluster, local, service });
+                frontends.entry(frontend).or_insert(ExpectedFrontend { kind, cluster, local, attributes, service });
             }
         }
     }
     frontends
 }
 
-fn sets(cluster: &Cluster, service: &Service, port: &ServicePort, family: Family) -> (Expected, Expected) {
+fn record(
+    cluster: &Cluster,
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+) -> (Expected, Expected, Attributes) {
     let mut endpoints: BTreeMap<SocketAddr, &Endpoint> = BTreeMap::new();
     for slice in cluster.slices.values().filter(|slice| slice.service == service.key) {
         for number in slice.ports.iter().filter(|p| *p.name == *port.name && p.protocol == port.protocol) {
@@ -81,7 +87,15 @@ fn sets(cluster: &Cluster, service: &Service, port: &ServicePort, family: Family
     };
     let draining = |endpoint: &Endpoint| endpoint.serving && endpoint.terminating;
     let is_local = |endpoint: &Endpoint| endpoint.node() == Some("n1");
-    let first = |sets: [BTreeSet<SocketAddr>; 2]| sets.into_iter().find(|set| !set.is_empty()).unwrap_or_default();
+    let first = |sets: Vec<BTreeSet<SocketAddr>>| sets.into_iter().find(|set| !set.is_empty()).unwrap_or_default();
+    // The node is n1, in zone a.
+    let ready = pick(&|e| e.ready);
+    let is_hinted = |has: &dyn Fn(&Endpoint) -> bool| pick(&|e| e.ready && has(e)) == ready;
+    let [for_node, for_zone] = [
+        (is_hinted(&|e| !e.nodes().is_empty()), pick(&|e| e.ready && e.nodes().iter().any(|node| **node == *"n1"))),
+        (is_hinted(&|e| !e.zones().is_empty()), pick(&|e| e.ready && e.zones().iter().any(|zone| **zone == *"a"))),
+    ]
+    .map(|(all_hinted, chosen)| if all_hinted { chosen } else { BTreeSet::new() });
     let any = !pick(&|endpoint| endpoint.ready || draining(endpoint)).is_empty();
     let say = |used: bool, set: BTreeSet<SocketAddr>| match (used, any, set.is_empty()) {
         (false, ..) => Expected::Unused,
@@ -93,8 +107,20 @@ fn sets(cluster: &Cluster, service: &Service, port: &ServicePort, family: Family
     let reachable = port.node_port != 0 || outer.any(|ip| Family::of(*ip) == family);
     let internal = service.internal_policy == Policy::Local;
     let external = service.external_policy == Policy::Local && reachable;
+    let guarded = service.source_ranges.iter().any(|range| Family::of(range.addr()) == family);
+    let flags = [
+        (internal, Attributes::INTERNAL_LOCAL),
+        (external, Attributes::EXTERNAL_LOCAL),
+        (service.affinity_seconds.is_some(), Attributes::AFFINITY),
+        (guarded, Attributes::SOURCE_RANGES),
+    ];
+    let flags = flags.into_iter().filter(|(holds, _)| *holds).fold(0, |all, (_, flag)| all | flag);
     (
-        say(!internal || reachable, first([pick(&|e| e.ready), pick(&draining)])),
-        say(internal || external, first([pick(&|e| e.ready && is_local(e)), pick(&|e| draining(e) && is_local(e))])),
+        say(!internal || reachable, first(vec![for_node, for_zone, ready, pick(&draining)])),
+        say(
+            internal || external,
+            first(vec![pick(&|e| e.ready && is_local(e)), pick(&|e| draining(e) && is_local(e))]),
+        ),
+        Attributes::new(flags, service.affinity_seconds.unwrap_or(0)),
     )
 }
