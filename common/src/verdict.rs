@@ -73,7 +73,7 @@ verdicts! {
     DropNoRoute = "drop_no_route",
     /// A packet was dropped: a fragment of SCTP whose port would change, and with it a checksum over what is not here.
     DropSctpFragment = "drop_sctp_fragment",
-    /// A packet was dropped: the kernel refused to rewrite it.
+    /// A packet was dropped: the kernel refused to rewrite it, as it does when it is short of memory.
     DropRewriteFailed = "drop_rewrite_failed",
     /// A TCP or SCTP packet to a service that begins nothing and is of no known flow: it went on untouched.
     PassUnknownSegment = "pass_unknown_segment",

@@ -13,6 +13,7 @@ mod host_port;
 mod limits;
 mod maglev;
 mod malformed;
+mod no_way;
 mod race;
 mod random;
 mod refusal;

@@ -39,6 +39,7 @@ fn a_truncated_packet_reaches_no_backend() {
             }
         }
         assert_eq!(rig.count(Verdict::PacketNewFlow), 0);
+        assert_eq!(rig.count(Verdict::DropRewriteFailed), 0);
         assert!(rig.count(Verdict::DropMalformed) > 0);
     }
 }
@@ -139,5 +140,7 @@ fn noise_does_no_harm() {
             }
             rig.pod_is_sent_frame(&frame);
         }
+        // What is not all there is found out before it is rewritten: then the kernel has no reason to refuse.
+        assert_eq!(rig.count(Verdict::DropRewriteFailed), 0, "{:?}", rig.counts());
     }
 }
