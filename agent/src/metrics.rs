@@ -57,7 +57,7 @@ pub struct Metrics {
     pub host_routing_devices: Gauge,
     /// Map operations that the kernel refused.
     pub failed_operations: Counter,
-    /// Service ports that wait for room or for a map operation to succeed.
+    /// Service ports that wait for room, and Services that wait for a map operation to succeed.
     pub waiting_ports: Gauge,
     /// Frontends that two Services claim; the younger one goes without.
     pub conflicts: Gauge,
@@ -129,7 +129,7 @@ impl Metrics {
         );
         r.register(
             "millrace_waiting_ports",
-            "Service ports that wait for room in the maps or for another attempt",
+            "Service ports that wait for room in the maps, and Services that wait for another attempt",
             self.waiting_ports.clone(),
         );
         r.register("millrace_conflicting_frontends", "Frontends that an older Service holds", self.conflicts.clone());

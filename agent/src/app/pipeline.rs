@@ -173,6 +173,8 @@ impl<T: Tables> Pipeline<T> {
             self.carry_out(&plan, &mut round);
         }
         let mut due = self.due();
+        // What the chores have freed may be all that somebody waits for.
+        due.extend(self.planner.retry());
         while !due.is_empty() {
             let batch = std::iter::from_fn(|| due.pop_first()).take(BATCH).collect();
             let decisions = self.balancer.decide(&self.index, batch);
@@ -223,10 +225,13 @@ impl<T: Tables> Pipeline<T> {
         &self.planner
     }
 
-    /// Service ports that there is no room for, or that failed.
+    /// Service ports that there is no room for, and Services that wait for a grace period or for another attempt.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.planner.usage().refused + self.failed.len()
+        let ports: usize = self.refused.values().map(Vec::len).sum();
+        // A grace period may make room: until it is over nobody was told of a port.
+        let untold = self.planner.usage().refused.saturating_sub(self.refused.len());
+        ports + untold + self.failed.len()
     }
 
     #[must_use]

@@ -1,0 +1,130 @@
+//! More services than the maps have room for: the others work, and an operator learns which wait and what to do about it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use millrace_tests::{
+    agent::Agent,
+    client,
+    manifests::{Endpoint, Manifests, Port, Service},
+    network::{Network, NodeSpec},
+    node::Node,
+    probe::{Manner, Protocol},
+};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 11);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 12);
+/// An external IP that two Services name.
+const SHARED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn address(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 96, 12, number)
+}
+
+/// A Service with so many ports, from 80 on; the endpoint serves all of them.
+fn service(number: u8, ports: u16, external: bool) -> Service {
+    let port = |n| Port { name: format!("p{n}"), protocol: "TCP".into(), port: 80 + n, target: 8080, node_port: 0 };
+    Service {
+        name: format!("full-{number}"),
+        cluster_ips: vec![address(number).into()],
+        ports: (0..ports).map(port).collect(),
+        endpoints: vec![Endpoint { address: SERVER.into(), node: "n1".into(), terminating: false }],
+        external_ips: external.then_some(SHARED.into()).into_iter().collect(),
+        ..Service::default()
+    }
+}
+
+fn served(node: &Node, to: Ipv4Addr) -> bool {
+    let to = SocketAddr::from((to, 80));
+    let place = node.pod("client").unwrap().place();
+    let attempts = client::connect(&place, &[to], 1, &Manner::of(Protocol::Tcp)).unwrap();
+    attempts.iter().all(|attempt| attempt.outcome.server() == Some("server"))
+}
+
+/// The text of /metrics, asked for from the node itself.
+fn metrics(node: &Node) -> String {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect("127.0.0.1:10249")?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: n1\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    node.netns.run(ask).unwrap().unwrap_or_default()
+}
+
+/// Waits until every one of `lines` stands in /metrics.
+fn wait_for_metrics(node: &Node, agent: &Agent, lines: &[&str]) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = metrics(node);
+        let missing: Vec<_> = lines.iter().filter(|line| !text.lines().any(|found| found == **line)).collect();
+        if missing.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{missing:?} are not in\n{text}\n{}", agent.log_tail());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn assert_logged(agent: &Agent, parts: &[&str]) {
+    let log = agent.log_tail();
+    let said = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+    assert!(said, "no line has {parts:?}:\n{log}");
+}
+
+#[test]
+fn services_beyond_the_maps_are_named_with_the_remedy_and_the_others_work() {
+    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
+    let node = network.node_mut("n1").unwrap();
+    for (name, address) in [("server", SERVER), ("client", CLIENT)] {
+        node.add_pod(name, address).unwrap();
+    }
+    let node = network.node("n1").unwrap();
+    let _serving = client::serve(&node.pod("server").unwrap().place(), "server", 8080).unwrap();
+    let manifests = Manifests::create().unwrap();
+    for (number, ports, external) in [(1, 1, true), (2, 1, true), (3, 2, false)] {
+        manifests.apply(&format!("{number}.yaml"), &service(number, ports, external).objects()).unwrap();
+    }
+    let agent = Agent::spawn(node, &manifests, &["--max-services", "2", "--max-frontends", "64"]).unwrap();
+    wait_for_metrics(
+        node,
+        &agent,
+        &[
+            "millrace_waiting_ports 2",
+            "millrace_conflicting_frontends 1",
+            "millrace_map_used{map=\"SERVICES\"} 2",
+            "millrace_map_capacity{map=\"SERVICES\"} 2",
+        ],
+    );
+    for port in ["default/full-3:p0", "default/full-3:p1"] {
+        assert_logged(&agent, &["not programmed", port, "SERVICES", "(2 entries)", "raise --max-services"]);
+    }
+    assert_logged(&agent, &["a frontend is left out", "default/full-", "198.51.100.9:80/TCP"]);
+    for to in [address(1), address(2), SHARED] {
+        assert!(served(node, to), "{to} is not served:\n{}", agent.log_tail());
+    }
+    assert!(!served(node, address(3)), "there is no room for it");
+
+    // One goes: its room is another's, and what it had claimed is the other claimant's.
+    manifests.remove("1.yaml").unwrap();
+    wait_for_metrics(node, &agent, &["millrace_waiting_ports 1", "millrace_conflicting_frontends 0"]);
+    for to in [address(2), SHARED] {
+        assert!(served(node, to), "{to} is not served:\n{}", agent.log_tail());
+    }
+
+    // What the log has told to do.
+    agent.terminate().unwrap();
+    let agent = Agent::spawn(node, &manifests, &["--max-services", "4", "--max-frontends", "64"]).unwrap();
+    wait_for_metrics(node, &agent, &["millrace_waiting_ports 0", "millrace_map_used{map=\"SERVICES\"} 3"]);
+    for to in [address(2), address(3)] {
+        assert!(served(node, to), "{to} is not served:\n{}", agent.log_tail());
+    }
+    agent.terminate().unwrap();
+}
