@@ -42,7 +42,8 @@ pub(super) struct Options {
     node_ip: Vec<Option<IpAddr>>,
     /// Where Services, EndpointSlices and this node's Pods come from: `kube` (the API server, by the kubeconfig that
     /// KUBECONFIG names, else the pod's service account, else ~/.kube/config) or `dir:PATH` (a watched directory of ordinary
-    /// YAML manifests)
+    /// manifests: `*.yaml`, `*.yml` and `*.json`, in sub-directories too). Of two Services that name one frontend the older
+    /// has it; where metadata.creationTimestamp does not tell, the first by name
     #[arg(long, env = "MILLRACE_SOURCE", value_name = "kube|dir:PATH")]
     source: Source,
     /// URL of the API server. It is reached directly, never through a service [default: CLUSTER_ENDPOINT in the
