@@ -30,6 +30,7 @@ use super::{
     output::{Closed, Output},
 };
 
+const UNWATCHED: &str = "make it readable for the agent, and if a limit is reached, raise fs.inotify.max_user_watches";
 /// Files that are parsed at a time.
 const PARSERS: usize = 4;
 
@@ -160,10 +161,11 @@ impl Directory {
             }
         });
         let seen_again: Vec<_> = self.hidden.extract_if(.., |hidden| hidden.starts_with(path)).collect();
-        for (path, error) in survey.hidden.iter().chain(&unwatched) {
-            let reason = format!("cannot be read or watched: {error}; make it readable for the agent");
+        let unreadable = survey.hidden.iter().map(|(path, error)| (path, error, "make it readable for the agent"));
+        let unwatched = unwatched.iter().map(|(path, error)| (path, error, UNWATCHED));
+        for (path, error, remedy) in unreadable.chain(unwatched) {
             self.hidden.insert(path.clone());
-            self.output.send(reject(path, reason)).await?;
+            self.output.send(reject(path, format!("cannot be read or watched: {error}; {remedy}"))).await?;
         }
         for path in seen_again.into_iter().filter(|path| !self.hidden.contains(path)) {
             self.output.send(settled(&path)).await?;

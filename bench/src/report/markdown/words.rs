@@ -111,10 +111,14 @@ pub(super) fn reproduce(report: &Report) -> String {
     format!(
         "## Reproduce\n\n```console\n# cargo xtask bench {}{}\n```\n\n\
          As root, on Debian 12 or newer; it fetches what it needs, takes down what it made, also on Ctrl-C, and writes \
-         this page and [every figure as JSON]({}/services.json).\n",
+         this page and [every figure as JSON]({}/services.json).{}\n",
         report.arguments.join(" "),
         if report.machine.guest.is_some() { " --in-vm" } else { "" },
         report.name(),
+        match report.families {
+            Families::V4 => " With `--families 6` it measures IPv6, on a page of its own.",
+            Families::V6 | Families::Dual => "",
+        },
     )
 }
 
