@@ -27,7 +27,7 @@ impl ServiceMarks {
     /// # Errors
     /// Names the map if it is missing or of another shape.
     pub(super) fn open(pins: &Pins) -> Result<Self, SetupError> {
-        let marks = Self(array(pins, MAP)?);
+        let marks = Self(array(pins, MAP)?.scattered());
         marks
             .set(marks::frontend(&loop_address::V4))
             .and_then(|()| marks.set(marks::frontend(&loop_address::V6)))

@@ -25,6 +25,8 @@ pub(super) struct SharedArray<V> {
     /// The one that was used last comes first.
     windows: RefCell<Vec<Window>>,
     entries: u32,
+    /// Windows that stay mapped at most.
+    most: usize,
     _value: PhantomData<V>,
 }
 
@@ -41,7 +43,12 @@ impl<V: Pod> SharedArray<V> {
 
     /// `entries` is what the kernel says of the map, and its values are `V`: the caller has compared their size.
     pub(super) fn open(map: MapData, entries: u32) -> Self {
-        Self { map, windows: RefCell::default(), entries, _value: PhantomData }
+        Self { map, windows: RefCell::default(), entries, most: WINDOWS, _value: PhantomData }
+    }
+
+    /// For a map whose elements are used in no order: each would fall into another window than the last.
+    pub(super) fn scattered(self) -> Self {
+        Self { most: self.entries.div_ceil(Self::WINDOW) as usize, ..self }
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -59,7 +66,7 @@ impl<V: Pod> SharedArray<V> {
             Some(at) => windows[..=at].rotate_right(1),
             None => {
                 let memory = self.map_window(number)?;
-                windows.truncate(WINDOWS - 1);
+                windows.truncate(self.most.saturating_sub(1));
                 windows.insert(0, Window { number, memory });
             }
         }
