@@ -3,7 +3,7 @@
 
 use aya_obj::Object;
 use millrace_agent::datapath::object;
-use millrace_common::maps::ALL;
+use millrace_common::{maps::ALL, verdict::Verdict};
 
 #[test]
 fn every_map_of_the_abi_is_in_the_object_with_its_kind_sizes_and_flags() {
@@ -39,4 +39,13 @@ fn every_program_is_recognisable_by_its_name_and_within_the_kernels_15_character
     for name in object.programs.keys() {
         assert!(name.starts_with("mr_") && name.len() <= 15, "program {name}");
     }
+}
+
+/// An agent that takes a data path over reads counters by their place, and so does `stats` of another version: a new
+/// verdict goes to the end, or `LAYOUT_VERSION` goes up with this file.
+#[test]
+fn a_counter_keeps_its_place_in_stats() {
+    let now: Vec<&str> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
+    let pinned: Vec<&str> = include_str!("golden/stats.txt").lines().collect();
+    assert_eq!(now, pinned);
 }

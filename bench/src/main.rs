@@ -107,7 +107,9 @@ fn main() -> Result<()> {
         }
         Verb::Scale(options) => {
             interrupt::listen()?;
-            println!("{}", scale::table(&scale::run(&options)?));
+            let figures = scale::run(&options)?;
+            scale::write(&figures, &options)?;
+            println!("{}", scale::table(&figures));
         }
         Verb::Packets(options) => {
             interrupt::listen()?;

@@ -1,6 +1,6 @@
 //! The life of a small cluster, measured for real: every event takes effect in the kernel's maps.
 
-use millrace_bench::scale::{Options, run};
+use millrace_bench::scale::{Options, run, write};
 
 #[test]
 fn every_event_of_a_small_clusters_life_takes_effect() {
@@ -16,5 +16,10 @@ fn every_event_of_a_small_clusters_life_takes_effect() {
     assert!(slow.events > 0 && fast.events > 10 * slow.events, "{} and {}", slow.events, fast.events);
     assert!(figures.zone_fails.events > 0);
     assert_eq!(figures.zone_fails.events, figures.zone_returns.events);
-    assert!(out.path().join("scale.json").exists());
+    write(&figures, &options).unwrap();
+    let page = std::fs::read_to_string(out.path().join("benchmarks-scale.md")).unwrap();
+    assert!(page.contains("from 6 to 60 services") && page.contains("1 x its own speed"), "{page}");
+    let plot = std::fs::read_to_string(out.path().join("benchmarks/scale.svg")).unwrap();
+    assert!(plot.contains("event to map, p99"), "{plot}");
+    assert!(out.path().join("benchmarks/scale.json").exists());
 }

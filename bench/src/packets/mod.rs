@@ -10,7 +10,7 @@ mod page;
 mod services;
 mod stage;
 
-use std::{collections::HashSet, fs, path::PathBuf};
+use std::{collections::HashSet, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use millrace_common::verdict::Verdict;
@@ -32,6 +32,7 @@ use self::{
 use crate::{
     machine::Machine,
     probe,
+    report::files,
     stats::{Spread, spread},
 };
 
@@ -124,17 +125,12 @@ pub fn run(options: &Options) -> Result<Figures> {
 /// Names the file that cannot be written.
 pub fn write(figures: &Figures, options: &Options) -> Result<()> {
     let beside = options.out.join("benchmarks");
-    fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
     let mut files = vec![
         (beside.join("packets.json"), serde_json::to_string(figures)? + "\n"),
         (options.out.join("benchmarks-packets.md"), page(figures)),
     ];
     files.extend(page::plots(figures)?.into_iter().map(|(name, plot)| (beside.join(name), plot)));
-    for (path, text) in files {
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("bench: wrote {}", path.display());
-    }
-    Ok(())
+    files::put(files)
 }
 
 /// The connections through one size's programs that are established.

@@ -1,6 +1,7 @@
 //! What a run found, and how it is shown: JSON with every figure, a Markdown page, plots. Pure but for [`write`].
 
 pub mod bars;
+pub(crate) mod files;
 pub mod markdown;
 pub mod plots;
 
@@ -210,17 +211,10 @@ impl Figures {
 /// Names the file that cannot be written.
 pub fn write(report: &Report, directory: &Path) -> Result<()> {
     let beside = directory.join(report.name());
-    fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
-    let put = |path: &Path, text: String| {
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("bench: wrote {}", path.display());
-        Ok::<_, anyhow::Error>(())
-    };
-    put(&beside.join("services.json"), serde_json::to_string(report)? + "\n")?;
-    for (name, plot) in plots::plots(report)? {
-        put(&beside.join(name), plot)?;
-    }
-    put(&directory.join(report.name()).with_extension("md"), markdown::page(report))
+    let mut files = vec![(beside.join("services.json"), serde_json::to_string(report)? + "\n")];
+    files.extend(plots::plots(report)?.into_iter().map(|(name, plot)| (beside.join(name), plot)));
+    files.push((beside.with_extension("md"), markdown::page(report)));
+    files::put(files)
 }
 
 /// The figures that a run wrote.

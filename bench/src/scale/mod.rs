@@ -4,12 +4,12 @@
 
 mod cluster;
 mod events;
+mod page;
 mod replay;
-mod report;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use self::{
@@ -19,9 +19,10 @@ use self::{
 };
 pub use self::{
     cluster::{Shape, Size},
+    page::{page, table},
     replay::{Start, Stretch},
-    report::table,
 };
+use crate::{machine::Machine, report::files};
 
 /// Slices that change in a second of the cluster's own time: a rolling deployment replaces a pod in three.
 const EVENTS_PER_SECOND: f64 = 20.0;
@@ -45,13 +46,16 @@ pub struct Options {
     /// Events that are timed one by one in each size of cluster.
     #[arg(long, default_value_t = 3000)]
     pub events: usize,
-    /// Where `scale.json` goes.
+    /// Where `benchmarks-scale.md` goes, with a directory `benchmarks` beside it.
     #[arg(long, default_value = "target/bench")]
     pub out: PathBuf,
 }
 
 #[derive(Debug, Serialize)]
 pub struct Figures {
+    /// The command's arguments, as typed.
+    pub arguments: Vec<String>,
+    pub machine: Machine,
     /// Clusters of a hundredth, a tenth and the whole of the size, in this order.
     pub curve: Vec<Point>,
     /// One whose services have fifty pods each: 250,000 by default, the size at which kube-proxy's users count minutes.
@@ -78,6 +82,7 @@ pub struct Point {
 /// # Errors
 /// Not root, or whatever the pipeline could not do.
 pub fn run(options: &Options) -> Result<Figures> {
+    let mut machine = Machine::look();
     let nodes = |part: u32| (options.nodes / part).max(3);
     let mixed = |part| Size { nodes: nodes(part), services: nodes(part) * 2, shape: Shape::Mixed };
     // One cluster at a time is in memory.
@@ -95,12 +100,23 @@ pub fn run(options: &Options) -> Result<Figures> {
     eprintln!("bench: a zone fails");
     let zone_fails = replay.at_once(stream.zone_becomes(FAILING, State::Lost))?;
     let zone_returns = replay.at_once(stream.zone_becomes(FAILING, State::Ready))?;
-    let figures = Figures { curve, wide, speeds, zone_fails, zone_returns };
-    fs::create_dir_all(&options.out).with_context(|| format!("cannot create {}", options.out.display()))?;
-    let path = options.out.join("scale.json");
-    fs::write(&path, serde_json::to_string_pretty(&figures)?).with_context(|| path.display().to_string())?;
-    eprintln!("bench: figures written to {}", path.display());
-    Ok(figures)
+    machine.finish();
+    let arguments = std::env::args().skip(1).collect();
+    Ok(Figures { arguments, machine, curve, wide, speeds, zone_fails, zone_returns })
+}
+
+/// Writes the page, and in the directory beside it the figures and the plots that it names.
+///
+/// # Errors
+/// Names the file that cannot be written.
+pub fn write(figures: &Figures, options: &Options) -> Result<()> {
+    let beside = options.out.join("benchmarks");
+    let mut files = vec![
+        (beside.join("scale.json"), serde_json::to_string_pretty(figures)? + "\n"),
+        (options.out.join("benchmarks-scale.md"), page(figures)),
+    ];
+    files.extend(page::plots(figures)?.into_iter().map(|(name, plot)| (beside.join(name), plot)));
+    files::put(files)
 }
 
 /// A cluster that is all in the maps, and what one event costs there.

@@ -25,12 +25,11 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// The project's own tables, or those of `MILLRACE_CONFORMANCE`.
+    /// The project's own tables, or those of `MILLRACE_CONFORMANCE`: cargo runs a test in its package's directory, and
+    /// whoever names one means the workspace's.
     pub(crate) fn named() -> Result<Self> {
-        match env::var_os("MILLRACE_CONFORMANCE") {
-            Some(other) => Self::read(other.into()),
-            None => Self::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance").into()),
-        }
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        Self::read(root.join(env::var_os("MILLRACE_CONFORMANCE").unwrap_or_else(|| "tests/conformance".into())))
     }
 
     fn read(path: PathBuf) -> Result<Self> {

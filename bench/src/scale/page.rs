@@ -1,0 +1,132 @@
+//! The figures as tables, as a page and as plots. Pure.
+
+use anyhow::Result;
+use comfy_table::{Table, presets::ASCII_MARKDOWN};
+use plotters::style::RGBColor;
+
+use super::{Figures, Point, Stretch};
+use crate::report::{
+    bars::Bar,
+    markdown::{held_against, thousands},
+    plots::{Line, drawn},
+};
+
+/// The cost of an event may differ so much between the smallest cluster and the largest: caches, not work.
+const GROWTH: f64 = 2.0;
+
+const NOTE: &str = "Parsed, decided on and written to the kernel's maps on one thread, by the agent's own pipeline. \
+    Memory is this\nprocess's, with the simulated cluster in it.";
+
+/// Two tables: one event's cost by the cluster's size, and the largest cluster at several speeds.
+pub fn table(figures: &Figures) -> String {
+    let mut curve = Table::new();
+    curve.load_style(ASCII_MARKDOWN).set_header([
+        "nodes",
+        "pods",
+        "services",
+        "parsed in s",
+        "programmed in s",
+        "CPU us per event",
+        "one event ms p50",
+        "p99",
+        "resident MiB",
+    ]);
+    for point in figures.curve.iter().chain([&figures.wide]) {
+        curve.add_row([
+            point.size.nodes.to_string(),
+            point.pods.to_string(),
+            point.size.services.to_string(),
+            format!("{:.3}", point.start.parsing_seconds),
+            format!("{:.3}", point.start.programming_seconds),
+            format!("{:.1}", point.one_by_one.cpu_us_per_event),
+            format!("{:.3}", point.one_by_one.latency_ms_p50),
+            format!("{:.3}", point.one_by_one.latency_ms_p99),
+            format!("{:.0}", point.resident_mib),
+        ]);
+    }
+    let mut speeds = Table::new();
+    speeds.load_style(ASCII_MARKDOWN).set_header([
+        "largest cluster",
+        "events",
+        "in s",
+        "event to map ms p50",
+        "p99",
+        "worst",
+        "CPU us per event",
+        "CPU busy",
+    ]);
+    let mut row = |what: String, stretch: &Stretch| {
+        speeds.add_row([
+            what,
+            stretch.events.to_string(),
+            format!("{:.2}", stretch.seconds),
+            format!("{:.3}", stretch.latency_ms_p50),
+            format!("{:.3}", stretch.latency_ms_p99),
+            format!("{:.2}", stretch.latency_ms_max),
+            format!("{:.1}", stretch.cpu_us_per_event),
+            format!("{:.1} %", stretch.cpu_us_per_event * stretch.events as f64 / stretch.seconds / 1e4),
+        ]);
+    };
+    figures.speeds.iter().for_each(|(speed, stretch)| row(format!("{speed} x its own speed"), stretch));
+    row("a zone fails, all at once".to_owned(), &figures.zone_fails);
+    row("the zone returns, all at once".to_owned(), &figures.zone_returns);
+    format!("{curve}\n\n{speeds}\n\n{NOTE}")
+}
+
+/// The whole page.
+#[must_use]
+pub fn page(figures: &Figures) -> String {
+    let machine = &figures.machine;
+    format!(
+        "# A large cluster's life\n\nOne run of `cargo xtask bench scale`, {}: the events of a simulated cluster go into the \
+         agent's own pipeline, and each is timed until it is in the kernel's maps.\n\n\
+         Machine: {} ({} processors{}), kernel {}. Load average {:.1} at the beginning and {:.1} at the end.\n\n{}\n\
+         ![Cost of one event, by number of services](benchmarks/scale.svg)\n\n{}\n\n\
+         ## Reproduce\n\n```console\n# cargo xtask bench {}\n```\n\nAs root. [Every figure as JSON](benchmarks/scale.json).\n",
+        machine.time,
+        machine.cpu,
+        machine.cpus,
+        if machine.virtual_machine { ", virtual" } else { "" },
+        machine.kernel,
+        machine.load[0],
+        machine.load[1],
+        held_against(&[flat(figures)]),
+        table(figures),
+        figures.arguments.join(" "),
+    )
+}
+
+/// What is promised: the work of a change is proportional to the change.
+fn flat(figures: &Figures) -> Bar {
+    let cost = |point: &Point| point.one_by_one.cpu_us_per_event;
+    let ends = figures.curve.first().zip(figures.curve.last()).filter(|(small, _)| cost(small) > 0.0);
+    let ratio = ends.map(|(small, large)| (cost(large) / cost(small), small, large));
+    Bar {
+        promise: format!("an event's cost does not grow with the cluster: at most {GROWTH} times, for colder caches"),
+        found: ratio.map_or_else(
+            || "**not measured in this run**".to_owned(),
+            |(ratio, small, large)| {
+                let (from, to) = (thousands(small.size.services), thousands(large.size.services));
+                format!("{ratio:.2} times from {from} to {to} services")
+            },
+        ),
+        met: ratio.map(|(ratio, ..)| ratio <= GROWTH),
+    }
+}
+
+/// File name and content of each.
+///
+/// # Errors
+/// What the plotting library says.
+pub(super) fn plots(figures: &Figures) -> Result<Vec<(&'static str, String)>> {
+    let line = |name: &str, colour, of: fn(&Point) -> f64| {
+        let points = figures.curve.iter().map(|point| (f64::from(point.size.services), of(point)));
+        Line { name: name.to_owned(), colour, width: 3, points: points.collect() }
+    };
+    let lines = [
+        line("processor time", RGBColor(0x1a, 0x9a, 0x8a), |point| point.one_by_one.cpu_us_per_event),
+        line("event to map, p50", RGBColor(0xd9, 0x5f, 0x43), |point| point.one_by_one.latency_ms_p50 * 1000.0),
+        line("event to map, p99", RGBColor(0xd6, 0x8a, 0x1f), |point| point.one_by_one.latency_ms_p99 * 1000.0),
+    ];
+    Ok(vec![("scale.svg", drawn("microseconds of one event", &lines)?)])
+}
