@@ -20,13 +20,16 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
 use tracing::debug;
 
+/// Connections that the kernel keeps until they are accepted, as the standard library has it.
+const BACKLOG: u32 = 1024;
 /// Connections of one server at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
 /// A whole connection: one request and its answer.
@@ -67,10 +70,19 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     if address.ip() != IpAddr::from(Ipv4Addr::UNSPECIFIED) {
         return TcpListener::bind(address).await;
     }
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, address.port())).await {
+    match bind_both(address.port()) {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(address).await,
         result => result,
     }
+}
+
+/// Of both families whatever net.ipv6.bindv6only says.
+fn bind_both(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
+    socket.listen(BACKLOG)
 }
 
 /// Answers each path with what `handler` says, until dropped.

@@ -197,7 +197,7 @@ impl Collector for Read {
             ("millrace_rejected_objects", "Objects and files that made no sense", source.rejected.get()),
             (
                 "millrace_left_out_parts",
-                "Parts that made no sense, of objects that are in force without them",
+                "Parts of objects in force that made no sense, or were said twice",
                 source.left_out.get(),
             ),
             ("millrace_source_relists", "Complete lists asked for again", source.relists.get()),

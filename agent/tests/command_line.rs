@@ -130,6 +130,18 @@ fn lists_may_have_blanks_and_end_with_a_comma() {
 }
 
 #[test]
+fn every_item_of_a_list_counts() {
+    for (variable, value, wrong) in [
+        ("MILLRACE_SERVICE_CIDR", "10.96.0.0/12, fd00::x/112", "fd00::x/112"),
+        ("MILLRACE_NODE_IP", "198.51.100.7, 2001:db8::x", "2001:db8::x"),
+    ] {
+        let output = agent(&RUN, &[(variable, value)]);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(wrong), "{variable}={value}: {said}");
+    }
+}
+
+#[test]
 fn a_switch_in_the_environment_is_on_or_off_in_every_usual_word() {
     for (value, on) in [("1", true), ("yes", true), ("true", true), ("on", true), ("0", false), ("no", false)] {
         // It is refused without --kube-proxy, which is how it shows that it counts; nothing else is done.

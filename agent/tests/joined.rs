@@ -123,7 +123,7 @@ fn a_source_that_takes_too_long_brings_new_services_in_and_touches_no_old_one() 
 
 #[test]
 fn a_source_that_takes_too_long_is_followed_where_a_service_is_new() {
-    let cluster = cluster(17);
+    let cluster = cluster(18);
     let whole = programmed(&cluster).into_tables().snapshot();
     let mut late = pipeline(Planner::new(SIZES), MemoryTables::new(SIZES));
     late.stop_waiting();
@@ -209,14 +209,17 @@ fn is_of(port: &str, service: &ServiceKey) -> bool {
     port.strip_prefix(&service.to_string()).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
 }
 
-/// Services in the maps whose addresses no other Service has: what one gives up, another takes.
-fn unrivalled(cluster: &Cluster, pipeline: &Pipeline<MemoryTables>) -> Vec<ServiceKey> {
-    let alone = |key: &&ServiceKey| {
-        let ips = &cluster.services[*key].cluster_ips;
-        let others = cluster.services.values().filter(|other| other.key != **key);
-        others.flat_map(|other| &*other.cluster_ips).all(|ip| !ips.contains(ip))
+/// Services in the maps, in order; first those with an address that another Service names, too.
+fn in_the_maps(cluster: &Cluster, pipeline: &Pipeline<MemoryTables>) -> Vec<ServiceKey> {
+    let rivalled = |key: &ServiceKey| {
+        let ips = &cluster.services[key].cluster_ips;
+        let others = cluster.services.values().filter(|other| other.key != *key);
+        others.flat_map(|other| &*other.cluster_ips).any(|ip| ips.contains(ip))
     };
-    pipeline.planner().services().filter(alone).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    let mut services: Vec<_> = pipeline.planner().services().cloned().collect();
+    services.sort_by_key(|key| (!rivalled(key), key.clone()));
+    assert!(rivalled(&services[0]), "else nobody could take what it has");
+    services
 }
 
 /// Its place and contents, as the data path sees them.
@@ -229,9 +232,9 @@ fn standing(snapshot: &Snapshot, service: &ServiceKey) -> String {
 
 #[test]
 fn a_service_that_cannot_be_read_at_a_restart_stays_as_it_was_left_until_it_can_and_no_other_does() {
-    let cluster = cluster(17);
+    let cluster = cluster(18);
     let (mut pipeline, before) = restarted(programmed(&cluster));
-    let services = unrivalled(&cluster, &pipeline);
+    let services = in_the_maps(&cluster, &pipeline);
     let [bad, gone, ..] = services.as_slice() else { panic!("{services:?}") };
     let doubt = Doubt::Object(ObjectKey::Service(bad.clone()));
     reject(&mut pipeline, &doubt);
@@ -259,7 +262,7 @@ fn a_file_that_cannot_be_read_at_a_restart_takes_no_service_away_and_keeps_no_re
         pipeline.tables().snapshot().names.values().cloned().collect::<BTreeSet<_>>()
     };
     let all = names(&pipeline);
-    let hidden = unrivalled(&cluster, &pipeline).swap_remove(0);
+    let hidden = in_the_maps(&cluster, &pipeline).swap_remove(0);
     let doubt = Doubt::File(std::path::Path::new("/etc/millrace/shop.yaml").into());
     reject(&mut pipeline, &doubt);
     take_all(&mut pipeline, cluster.changes().into_iter().filter(|change| about(change) != Some(&hidden)));
@@ -278,4 +281,54 @@ fn a_file_that_cannot_be_read_at_a_restart_takes_no_service_away_and_keeps_no_re
     pipeline.take(Change::Settled(doubt));
     settle(&mut pipeline);
     assert!(names(&pipeline).iter().all(|name| !is_of(name, &hidden)), "the file says nothing of it");
+}
+
+#[test]
+fn a_service_whose_slices_of_one_family_cannot_be_read_keeps_both_families_and_a_deleted_one_goes() {
+    let cluster = cluster(19);
+    let (mut pipeline, before) = restarted(programmed(&cluster));
+    let services = in_the_maps(&cluster, &pipeline);
+    let has = |key: &ServiceKey, v6: bool| {
+        let of = cluster.slices.values().filter(|slice| slice.service == *key);
+        of.flat_map(|slice| &*slice.endpoints).any(|endpoint| endpoint.address.is_ipv6() == v6)
+    };
+    let dual = |key: &&ServiceKey| cluster.services[*key].cluster_ips.len() == 2 && has(key, true) && has(key, false);
+    let dual = services.iter().find(dual).unwrap();
+    let gone = services.iter().find(|key| *key != dual).unwrap();
+    let unread = |change: &Change| match change {
+        Change::EndpointSlice(_, Some(slice)) => {
+            slice.service == *dual && slice.endpoints.iter().any(|endpoint| endpoint.address.is_ipv6())
+        }
+        _ => false,
+    };
+    let slice = cluster.slices.values().find(|slice| slice.service == *dual).unwrap();
+    reject(&mut pipeline, &Doubt::Object(ObjectKey::EndpointSlice(slice.key.clone())));
+    let told = cluster.changes().into_iter().filter(|change| !unread(change) && about(change) != Some(gone));
+    take_all(&mut pipeline, told);
+    pipeline.take(Change::Synced);
+    settle(&mut pipeline);
+    let after = pipeline.tables().snapshot();
+    assert_eq!(standing(&after, dual), standing(&before, dual));
+    assert!(after.names.values().all(|name| !is_of(name, gone)), "no slice makes a Service that is gone");
+}
+
+#[test]
+fn a_service_range_takes_effect_though_a_file_cannot_be_read_and_one_that_may_be_in_there_stays() {
+    let ranges = |pipeline: &Pipeline<MemoryTables>| pipeline.tables().snapshot().cidrs.into_iter().collect::<Vec<_>>();
+    let range = |text: &str| text.parse::<ipnet::IpNet>().unwrap();
+    let node = NodeInfo { name: "n1".into(), zone: None, ..NodeInfo::default() };
+    let mut first = Pipeline::new(node.clone(), [range("10.96.0.0/12")], Planner::new(SIZES), MemoryTables::new(SIZES));
+    first.take(Change::Synced);
+    settle(&mut first);
+    let tables = first.into_tables();
+    let planner = Planner::restore(&tables.snapshot(), SIZES);
+    let mut second = Pipeline::new(node, [range("172.20.0.0/16")], planner, tables);
+    let doubt = Doubt::File(std::path::Path::new("/etc/millrace/ranges.yaml").into());
+    reject(&mut second, &doubt);
+    second.take(Change::Synced);
+    settle(&mut second);
+    assert_eq!(ranges(&second), [range("10.96.0.0/12"), range("172.20.0.0/16")]);
+    second.take(Change::Settled(doubt));
+    settle(&mut second);
+    assert_eq!(ranges(&second), [range("172.20.0.0/16")]);
 }

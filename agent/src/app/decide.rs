@@ -148,8 +148,9 @@ impl Loop {
 
     fn stop_waiting(&mut self) {
         if !self.pipeline.is_synced() {
+            let unlisted = self.source.unlisted().join(", ");
             warn!(
-                no_list_of = self.source.unlisted().join(", "),
+                no_list_of = if unlisted.is_empty() { "the source" } else { &unlisted },
                 "the source is not complete in time: only services that are new to this node are programmed until it is"
             );
             self.pipeline.stop_waiting();

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    model::{Index, ServiceKey},
+    model::{Index, Service, ServiceKey},
     watch::{Doubt, ObjectKey},
 };
 
@@ -52,6 +52,15 @@ impl Doubts {
         self.restored.remove(service);
     }
 
+    /// Whether a pod that says how it is to be translated, or its namespace, may be missing.
+    #[must_use]
+    pub(super) fn hide_pods(&self) -> bool {
+        let pods = |doubt: &Doubt| {
+            matches!(doubt, Doubt::File(_) | Doubt::Object(ObjectKey::Pod(_) | ObjectKey::Namespace(_)))
+        };
+        self.open.iter().any(pods)
+    }
+
     /// Whether a range may be missing from those that the source has said.
     #[must_use]
     pub(super) fn hide_ranges(&self) -> bool {
@@ -59,18 +68,25 @@ impl Doubts {
     }
 }
 
-/// A service whose object and endpoints are known goes on, though more endpoints may lie where nothing can be read: what
-/// can be read of it shall take effect.
+/// A service whose object is known, and endpoints of each of its families, goes on, though more of them may lie where
+/// nothing can be read: what can be read of it shall take effect.
 fn concerns(doubt: &Doubt, service: &ServiceKey, index: &Index) -> bool {
-    let incomplete = || index.service(service).is_none() || index.slices(service).is_empty();
+    let known = index.service(service);
     match doubt {
-        Doubt::Object(ObjectKey::Service(key)) => key == service,
+        // Where another file has it too, that one is in force.
+        Doubt::Object(ObjectKey::Service(key)) => key == service && known.is_none(),
         // Which Service it belongs to is one of the things that it may not say.
         Doubt::Object(ObjectKey::EndpointSlice(slice)) => {
-            slice.namespace() == service.parts().0 && index.slices(service).is_empty()
+            slice.namespace() == service.parts().0 && known.is_some_and(|known| lacks_endpoints(known, index))
         }
         Doubt::Object(_) => false,
         // No file speaks of host ports.
-        Doubt::File(_) => !service.is_sandbox() && incomplete(),
+        Doubt::File(_) => !service.is_sandbox() && known.is_none_or(|known| lacks_endpoints(known, index)),
     }
+}
+
+fn lacks_endpoints(service: &Service, index: &Index) -> bool {
+    let endpoints = || index.slices(&service.key).iter().flat_map(|slice| &*slice.endpoints);
+    let has = |v6: bool| endpoints().any(|endpoint| endpoint.address.is_ipv6() == v6);
+    service.cluster_ips.iter().any(|ip| !has(ip.is_ipv6()))
 }

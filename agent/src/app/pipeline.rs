@@ -22,6 +22,8 @@ use crate::{
 /// Services decided and planned at a time: decisions and plans of a whole cluster would take more memory than all
 /// that is known of it.
 const BATCH: usize = 256;
+/// Services that one line of the log names, of many.
+const NAMED: usize = 5;
 
 /// The stages behind the sources, joined.
 pub struct Pipeline<T> {
@@ -46,6 +48,7 @@ pub struct Pipeline<T> {
     health_checks: BTreeMap<ServiceKey, HealthCheck>,
     per_packet: ChosenPods,
     doubts: Doubts,
+    pods_synced: bool,
     started: Started,
 }
 
@@ -77,10 +80,12 @@ impl<T: Tables> Pipeline<T> {
     /// `planner` knows what an earlier agent left in `tables`.
     pub fn new(node: NodeInfo, cidrs: impl IntoIterator<Item = IpNet>, planner: Planner, tables: T) -> Self {
         let doubts = Doubts::new(planner.services().cloned());
+        let mut balancer = Balancer::new(node.clone());
+        doubts.restored().for_each(|service| balancer.hold(service, &planner.frontends(service).collect()));
         Self {
             doubts,
             index: Index::default(),
-            balancer: Balancer::new(node.clone()),
+            balancer,
             planner,
             tables,
             node,
@@ -93,6 +98,7 @@ impl<T: Tables> Pipeline<T> {
             no_local: BTreeMap::new(),
             health_checks: BTreeMap::new(),
             per_packet: ChosenPods::default(),
+            pods_synced: false,
             started: Started::Listening,
         }
     }
@@ -101,7 +107,7 @@ impl<T: Tables> Pipeline<T> {
     pub fn take(&mut self, change: Change) {
         match change {
             Change::Rejected(Rejection { object, reason, doubt: None }) => {
-                warn!(object, reason, "used without this part");
+                warn!(object, reason, "in force as far as it can be");
             }
             Change::Rejected(Rejection { object, reason, doubt: Some(doubt) }) => {
                 warn!(object, reason, "rejected; what was known of it stays");
@@ -109,10 +115,14 @@ impl<T: Tables> Pipeline<T> {
             }
             Change::Settled(doubt) => {
                 self.doubts.settle(&doubt);
+                self.per_packet.complete |= self.pods_synced && !self.doubts.hide_pods();
                 self.dirty.extend(self.doubts.restored().cloned());
             }
             Change::Synced => self.synced(),
-            Change::PodsSynced => self.per_packet.complete = true,
+            Change::PodsSynced => {
+                self.pods_synced = true;
+                self.per_packet.complete = !self.doubts.hide_pods();
+            }
             change => {
                 let dirty = self.index.apply(change);
                 self.dirty.extend(dirty.services);
@@ -186,8 +196,11 @@ impl<T: Tables> Pipeline<T> {
                 due.extend(self.planner.retry());
             }
         }
-        if self.started == Started::Synced && !self.doubts.hide_ranges() {
-            let cidrs = self.cidrs.iter().copied().chain(self.index.cidrs()).collect();
+        if self.started == Started::Synced {
+            let mut cidrs: BTreeSet<_> = self.cidrs.iter().copied().chain(self.index.cidrs()).collect();
+            if self.doubts.hide_ranges() {
+                cidrs.extend(self.planner.cidrs());
+            }
             let plan = self.planner.plan_cidrs(&cidrs);
             self.carry_out(&plan, &mut round);
         }
@@ -264,11 +277,12 @@ impl<T: Tables> Pipeline<T> {
         self.dirty.extend(self.planner.services().cloned());
         self.dirty.extend(self.index.owners().cloned());
         info!(services = self.index.services().count(), "the source is complete");
-        let kept = self.doubts.restored().filter(|service| self.doubts.hold(service, &self.index)).count();
-        if kept > 0 {
+        let kept: Vec<_> = self.doubts.restored().filter(|key| self.doubts.hold(key, &self.index)).collect();
+        if !kept.is_empty() {
+            let some = kept.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
             warn!(
-                services = kept,
-                "stay as an earlier agent left them until what was rejected is corrected or removed"
+                services = kept.len(),
+                some, "stay as an earlier agent left them until what was rejected is corrected or removed"
             );
         }
     }

@@ -14,7 +14,10 @@ use clap::{
 use ipnet::IpNet;
 use millrace_common::snat;
 
-use super::{Place, environment::item};
+use super::{
+    Place,
+    environment::{item, said},
+};
 use crate::{
     app::{self, Config},
     datapath::{HostRoutingMode, Limits, SnatPorts, TcMode, XdpMode},
@@ -270,10 +273,10 @@ impl Options {
         Config {
             limits: self.sizes.limits(),
             node: self.node_name,
-            zone: self.zone,
+            zone: self.zone.as_deref().and_then(said),
             node_ips: self.node_ip.into_iter().flatten().collect(),
             source: self.source,
-            kube_api: self.kube_api,
+            kube_api: self.kube_api.as_deref().and_then(said),
             pins: self.place.pins(),
             cgroup_root: self.cgroup_root,
             service_cidrs: self.service_cidr.into_iter().flatten().collect(),

@@ -144,6 +144,18 @@ impl Planner {
         self.mirror.services()
     }
 
+    /// The frontends that a Service has in the maps.
+    pub fn frontends(&self, service: &ServiceKey) -> impl Iterator<Item = Frontend> {
+        let records = self.mirror.indices(service).iter().filter_map(|index| self.mirror.record(*index));
+        records.flat_map(|record| record.frontends.iter().copied())
+    }
+
+    /// The service ranges in the maps.
+    #[must_use]
+    pub fn cidrs(&self) -> &BTreeSet<IpNet> {
+        &self.mirror.cidrs
+    }
+
     /// How full the maps are.
     #[must_use]
     pub fn usage(&self) -> Usage {

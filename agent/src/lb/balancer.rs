@@ -51,6 +51,11 @@ impl Balancer {
         self.node = node;
     }
 
+    /// A Service from before has these frontends until it is decided on.
+    pub fn hold(&mut self, service: &ServiceKey, frontends: &BTreeSet<Frontend>) {
+        self.claims.claim(service, Age::HELD, frontends);
+    }
+
     /// Decides the Services in `dirty`, and those that win or lose a frontend by it.
     pub fn decide(&mut self, index: &Index, mut dirty: BTreeSet<ServiceKey>) -> BTreeMap<ServiceKey, Decision> {
         let mut decisions = BTreeMap::new();

@@ -27,6 +27,8 @@ enum Claimants {
 pub struct Age(i64);
 
 impl Age {
+    /// Of a Service that stands in the maps from before and that nobody has decided on yet: what it has, it keeps.
+    pub const HELD: Self = Self(i64::MIN);
     /// Of a Service that does not say: the youngest of Services.
     pub const UNKNOWN: Self = Self(i64::MAX - 1);
     /// A node port is the cluster's promise, a host port one pod's: the pod gives way.

@@ -33,7 +33,7 @@ impl Rejection {
 
     /// The rest of the object is in force.
     #[must_use]
-    pub fn part(object: &ObjectKey, reason: String) -> Self {
+    pub fn part(object: &impl fmt::Display, reason: String) -> Self {
         Self { object: on_one_line(object.to_string()), reason: on_one_line(reason), doubt: None }
     }
 }

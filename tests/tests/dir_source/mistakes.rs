@@ -106,3 +106,15 @@ async fn what_is_said_of_an_object_is_on_one_line_whatever_its_keys_are() {
     let source = Source::start(|root| fs::write(root.join("shop.yaml"), cart).unwrap()).await;
     assert!(source.view.was_rejected("Service shop/cart", "a WARN all is well: "), "{:?}", source.view.rejected);
 }
+
+/// What was held on account of it would be taken away in between.
+#[tokio::test]
+async fn what_can_be_read_again_is_said_before_it_is_settled() {
+    let mut source =
+        Source::start(|root| std::os::unix::fs::symlink("shop.yaml", root.join("shop.yaml")).unwrap()).await;
+    assert!(source.view.was_rejected("shop.yaml", "cannot be read"), "{:?}", source.view.rejected);
+    fs::remove_file(source.path("shop.yaml")).unwrap();
+    source.write("shop.yaml", &service("cart", "10.96.0.1"));
+    source.view.until("it is settled", |view| !view.settled.is_empty()).await;
+    assert_eq!(source.view.service_names(), ["shop/cart"]);
+}

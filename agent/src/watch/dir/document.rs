@@ -3,7 +3,7 @@
 use std::io::{self, BufRead};
 
 /// Of a document: a `List` of half a million endpoints, as kubectl writes them, has less.
-const MOST_BYTES: usize = 256 << 20;
+pub(super) const MOST_BYTES: usize = 256 << 20;
 
 /// One document of a file.
 #[derive(Debug, PartialEq, Eq)]

@@ -84,6 +84,12 @@ impl Files {
         change
     }
 
+    /// Whether nobody knows all that a file says.
+    pub(super) fn doubt(&self, path: &Path) -> bool {
+        let of = |entry: &Entry| entry.doubts.contains(&Doubt::File(path.into()));
+        self.files.get(path).is_some_and(of)
+    }
+
     /// The file is gone, and its objects with it.
     pub(super) fn delete(&mut self, path: &Arc<Path>) -> Effects {
         let mut effects = Effects::default();

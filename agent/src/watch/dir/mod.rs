@@ -26,11 +26,10 @@ use self::{
     survey::{Stamp, Survey},
 };
 use super::{
-    Change, Doubt, Settings, WatchError,
+    Change, Doubt, Rejection, Settings, WatchError,
     output::{Closed, Output},
 };
 
-const UNWATCHED: &str = "make it readable for the agent, and if a limit is reached, raise fs.inotify.max_user_watches";
 /// Files that are parsed at a time.
 const PARSERS: usize = 4;
 
@@ -63,6 +62,7 @@ pub async fn run(root: &Path, settings: &Settings, output: &Output) -> Result<()
         output: output.clone(),
         missing: false,
         hidden: BTreeSet::new(),
+        seen_again: BTreeSet::new(),
     };
 
     if directory.start().await.is_err() {
@@ -128,6 +128,8 @@ struct Directory {
     missing: bool,
     /// Directories that were rejected.
     hidden: BTreeSet<PathBuf>,
+    /// The same that may be readable again: that is said when they have been read.
+    seen_again: BTreeSet<PathBuf>,
 }
 
 impl Directory {
@@ -160,15 +162,18 @@ impl Directory {
                 unwatched.push((directory.to_owned(), io::Error::other(error)));
             }
         });
-        let seen_again: Vec<_> = self.hidden.extract_if(.., |hidden| hidden.starts_with(path)).collect();
-        let unreadable = survey.hidden.iter().map(|(path, error)| (path, error, "make it readable for the agent"));
-        let unwatched = unwatched.iter().map(|(path, error)| (path, error, UNWATCHED));
-        for (path, error, remedy) in unreadable.chain(unwatched) {
+        self.seen_again.extend(self.hidden.extract_if(.., |hidden| hidden.starts_with(path)));
+        for (path, error) in &survey.hidden {
             self.hidden.insert(path.clone());
-            self.output.send(reject(path, format!("cannot be read or watched: {error}; {remedy}"))).await?;
+            let reason = format!("cannot be read: {error}; make it readable for the agent");
+            self.output.send(reject(path, reason)).await?;
         }
-        for path in seen_again.into_iter().filter(|path| !self.hidden.contains(path)) {
-            self.output.send(settled(&path)).await?;
+        for (path, error) in unwatched.iter().filter(|(path, _)| !self.hidden.contains(path)) {
+            let reason = format!(
+                "its changes go unseen: {error}; make it readable for the agent, and if a limit is reached, raise \
+                 fs.inotify.max_user_watches with sysctl"
+            );
+            self.output.send(Change::Rejected(Rejection::part(&path.display(), reason))).await?;
         }
         let gone: Vec<_> = self.files.below(path).map(|(file, _)| Arc::clone(file)).collect();
         for file in gone.iter().filter(|file| !survey.files.contains_key(*file) && survey.covers(file)) {
@@ -179,7 +184,18 @@ impl Directory {
         let named = survey.files.contains_key(path);
         let known = |file: &Arc<Path>| self.files.below(file).next().map(|(_, stamp)| stamp);
         let changed = survey.files.into_iter().filter(|(file, stamp)| named || known(file) != Some(*stamp)).collect();
-        self.read(changed).await
+        self.read(changed).await?;
+        self.settle().await
+    }
+
+    /// What was hidden is known now: as its files say, or as nothing that is there says.
+    async fn settle(&mut self) -> Result<(), Closed> {
+        for path in std::mem::take(&mut self.seen_again) {
+            if !self.hidden.contains(&path) && !self.files.doubt(&path) {
+                self.output.send(Change::Settled(Doubt::File(path.into()))).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the root is there; says so when it has vanished or is back.
@@ -187,7 +203,7 @@ impl Directory {
         let Err(error) = fs::read_dir(&self.root) else {
             if std::mem::take(&mut self.missing) {
                 tracing::info!(path = %self.root.display(), "the manifest directory is back");
-                self.output.send(settled(&self.root)).await?;
+                self.seen_again.insert(self.root.clone());
             }
             return Ok(true);
         };
@@ -247,8 +263,4 @@ impl Directory {
         let uncovered = effects.uncovered.into_iter().map(|file| (file, Stamp::default())).collect();
         Box::pin(self.read(uncovered)).await
     }
-}
-
-fn settled(path: &Path) -> Change {
-    Change::Settled(Doubt::File(path.into()))
 }

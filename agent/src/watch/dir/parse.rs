@@ -2,14 +2,14 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufReader, Read as _},
     path::Path,
 };
 
 use serde::de::DeserializeSeed;
 
 use super::{
-    document::{Document, documents},
+    document::{Document, MOST_BYTES, documents},
     manifest::{Contents, Manifest},
 };
 use crate::watch::Settings;
@@ -21,7 +21,7 @@ pub(super) fn parse(path: &Path, settings: &Settings) -> Result<Contents, String
     let mut contents = Contents::default();
     if path.extension().is_some_and(|extension| extension == "json") {
         // JSON is YAML too, but its own parser is an order of magnitude faster.
-        let mut deserializer = serde_json::Deserializer::from_reader(BufReader::new(file));
+        let mut deserializer = serde_json::Deserializer::from_reader(BufReader::new(file.take(MOST_BYTES as u64)));
         let manifest = Manifest { settings, contents: &mut contents };
         manifest
             .deserialize(&mut deserializer)

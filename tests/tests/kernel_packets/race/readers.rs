@@ -6,7 +6,7 @@ use std::{
     panic,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aya::programs::SchedClassifier;
@@ -17,6 +17,8 @@ use millrace_tests::{
 };
 
 const THREADS: usize = 2;
+/// Of a writer, on an emulated machine with others beside it.
+const PATIENCE: Duration = Duration::from_secs(900);
 /// A program takes less than a microsecond, and reads what it has found within nanoseconds: a writer whose grace periods are
 /// none would get away with it for hours. So readers stop half of the time, at every place of the program in the end.
 const EVERY: Duration = Duration::from_millis(1);
@@ -40,6 +42,7 @@ pub(super) fn read(
     judge: impl Fn(usize, &Connection, &Outcome) + Sync,
 ) -> u32 {
     let next = AtomicU32::new(0);
+    let deadline = Instant::now() + PATIENCE;
     let open = || {
         let _stop = Stop(stop);
         let _stalls = stall::often(EVERY, MOMENT).unwrap();
@@ -48,8 +51,11 @@ pub(super) fn read(
         // Another thread may have found something wrong.
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= floor() && enough() {
-                break;
+            if number >= floor() {
+                if enough() {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "the writer has not done enough after {PATIENCE:?}");
             }
             let place = number as usize % connections.len();
             let connection = &mut connections[place];
