@@ -38,7 +38,8 @@ pub struct Packet<A> {
     /// What ties fragments together, network order.
     pub fragment: u32,
     pub part: Part,
-    /// Flags of a TCP segment, or those that mean the same to SCTP; type of an ICMP message.
+    /// Flags of a TCP segment, or those that mean the same to SCTP; type of an ICMP message; of a quote, whether it
+    /// reaches beyond its transport's checksum: 1 or 0.
     pub kind: u8,
     pub _pad: u16,
 }

@@ -26,6 +26,9 @@ use super::{
 };
 use crate::stats::count;
 
+/// What a quote has of its transport at least (RFC 792): both ports, and four bytes more.
+const PORTS: u32 = 8;
+
 /// True for an ICMP error that is here as a whole.
 #[inline(always)]
 pub(super) fn is_error<F: Network>(packet: &Packet<F::Address>) -> bool {
@@ -51,7 +54,7 @@ pub(super) fn translate<F: Network, H: Hook>(
 ) -> i32 {
     let Scratch { packet, quoted, to, .. } = scratch;
     *quoted = Packet::at(packet.l4 + icmp::HEADER);
-    if !read_quote::<F>(skb, quoted) {
+    if !read_quote::<F>(skb, packet, quoted) {
         return NEXT;
     }
     // An error for another host than the one that the quoted packet came from is not ours to explain.
@@ -88,11 +91,14 @@ pub(super) fn translate<F: Network, H: Hook>(
     if to.state & state::HAIRPIN != 0 { turn::around::<H>(skb) } else { way.take() }
 }
 
-/// The tuple of the quoted packet. A quote ends early, as a rule: eight bytes of the transport are enough.
+/// The tuple of the quoted packet. A quote ends early, as a rule: eight bytes of the transport are enough. What lies behind
+/// the end of the packet itself, as padding does, is no part of it.
 #[inline(always)]
-fn read_quote<F: Network>(skb: *mut __sk_buff, quoted: &mut Packet<F::Address>) -> bool {
+fn read_quote<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, quoted: &mut Packet<F::Address>) -> bool {
     if F::read(skb, quoted, true) != Shape::Readable
         || quoted.part == Part::Tail
+        || quoted.l4_length < PORTS
+        || quoted.l4 + PORTS > packet.l4 + packet.l4_length
         || !protocol::has_ports(quoted.tuple.protocol)
     {
         return false;
@@ -100,6 +106,12 @@ fn read_quote<F: Network>(skb: *mut __sk_buff, quoted: &mut Packet<F::Address>) 
     let Some([source, destination, _, _]) = load::<[u16; 4]>(skb, quoted.l4) else { return false };
     quoted.tuple.source_port = Port::from_network(source);
     quoted.tuple.destination_port = Port::from_network(destination);
+    let checksum_end = match quoted.tuple.protocol {
+        protocol::TCP => tcp::CHECKSUM + 2,
+        protocol::SCTP => sctp::CHECKSUM + 4,
+        _ => udp::CHECKSUM + 2,
+    };
+    quoted.kind = (quoted.l4 + checksum_end <= packet.l4 + packet.l4_length) as u8;
     true
 }
 
@@ -150,6 +162,7 @@ fn rewrite_quote<F: Network>(skb: *mut __sk_buff, quoted: &Packet<F::Address>, t
         return None;
     }
     let transport = match quoted.tuple.protocol {
+        _ if quoted.kind == 0 => Sum::ZERO,
         protocol::SCTP => sctp_checksum::<F>(skb, quoted, old, new),
         protocol => transport_checksum(skb, protocol, quoted.l4, addresses.join(ports)),
     };

@@ -44,7 +44,9 @@ fn transport<F: Network>(frame: impl Frame, packet: &mut Packet<F::Address>) -> 
             let Some(header) = load::<[u16; 10]>(frame, packet.l4) else { return Shape::Malformed };
             let [offset, flags] = header[6].to_ne_bytes();
             let length = (offset >> 4) as u32 * 4;
-            if length < tcp::HEADER || (packet.part == Part::Whole && length > packet.l4_length) {
+            // Of a fragment, at least what is read here must be its own, and not padding.
+            let own = if packet.part == Part::Whole { length } else { tcp::HEADER };
+            if length < tcp::HEADER || own > packet.l4_length {
                 return Shape::Malformed;
             }
             packet.kind = flags;
@@ -53,7 +55,8 @@ fn transport<F: Network>(frame: impl Frame, packet: &mut Packet<F::Address>) -> 
         protocol::UDP => {
             let Some(header) = load::<[u16; 4]>(frame, packet.l4) else { return Shape::Malformed };
             let length = u16::from_be(header[2]) as u32;
-            if length < udp::HEADER || (packet.part == Part::Whole && length > packet.l4_length) {
+            let own = if packet.part == Part::Whole { length } else { udp::HEADER };
+            if length < udp::HEADER || own > packet.l4_length {
                 return Shape::Malformed;
             }
             ports(packet, header[0], header[1])
@@ -62,7 +65,7 @@ fn transport<F: Network>(frame: impl Frame, packet: &mut Packet<F::Address>) -> 
             let Some(header) = load::<[u32; sctp::SHORTEST as usize / 4]>(frame, packet.l4) else {
                 return Shape::Malformed;
             };
-            if packet.part == Part::Whole && packet.l4_length < sctp::SHORTEST {
+            if packet.l4_length < sctp::SHORTEST {
                 return Shape::Malformed;
             }
             packet.kind = sctp::flags(header[3].to_ne_bytes()[0]);
@@ -71,6 +74,9 @@ fn transport<F: Network>(frame: impl Frame, packet: &mut Packet<F::Address>) -> 
         }
         other if other == F::ICMP => {
             let Some(header) = load::<[u8; icmp::HEADER as usize]>(frame, packet.l4) else { return Shape::Malformed };
+            if packet.l4_length < icmp::HEADER {
+                return Shape::Malformed;
+            }
             packet.kind = header[0];
             Shape::Readable
         }

@@ -11,6 +11,8 @@ pub enum IcmpError {
     HostUnreachable,
     /// IPv4 11/0, IPv6 3/0.
     TimeExceeded,
+    /// Any other error.
+    Other { kind: u8, code: u8 },
 }
 
 impl IcmpError {
@@ -31,16 +33,19 @@ impl IcmpError {
             (Self::HostUnreachable, true) => (1, 3),
             (Self::TimeExceeded, false) => (11, 0),
             (Self::TimeExceeded, true) => (3, 0),
+            (Self::Other { kind, code }, _) => (kind, code),
         };
         (kind, code, [0, 0, high, low])
     }
 
-    /// The error that a header says, if it is one of these.
+    /// The error that a header says, if it says one: destination unreachable, too big, time exceeded, parameter problem.
     pub(super) fn from_header(kind: u8, code: u8, rest: [u8; 4], v6: bool) -> Option<Self> {
         let too_big = Self::TooBig { mtu: u16::from_be_bytes([rest[2], rest[3]]) };
-        Self::ALL_BUT_TOO_BIG.into_iter().chain([too_big]).find(|error| {
+        let named = Self::ALL_BUT_TOO_BIG.into_iter().chain([too_big]).find(|error| {
             let (k, c, _) = error.header(v6);
             (k, c) == (kind, code)
-        })
+        });
+        let is_error = if v6 { (1..=4).contains(&kind) } else { [3, 11, 12].contains(&kind) };
+        named.or_else(|| is_error.then_some(Self::Other { kind, code }))
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
-    EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Extensions, Ipv6Header, SingleVlanHeader, ip_number,
+    EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, SingleVlanHeader, ip_number,
 };
 
 use super::{
@@ -132,10 +132,7 @@ impl Seen {
 
     fn v6(bytes: &[u8]) -> Result<Self, String> {
         let (header, rest) = Ipv6Header::from_slice(bytes).map_err(|e| e.to_string())?;
-        let (extensions, protocol, transport, problem) = Ipv6Extensions::from_slice_lax(header.next_header, rest);
-        if let Some(problem) = problem {
-            return Err(format!("{problem:?}"));
-        }
+        let (protocol, transport, fragment) = behind_extensions(header.next_header, rest)?;
         let length = usize::from(header.payload_length)
             .checked_sub(rest.len() - transport.len())
             .ok_or("the extension headers are longer than the packet")?;
@@ -146,11 +143,7 @@ impl Seen {
             protocol: protocol.0,
             ttl: header.hop_limit,
             ip_options: Vec::new(),
-            fragment: extensions.fragment.map(|f| Fragment {
-                id: f.identification,
-                offset: f.fragment_offset.value(),
-                more: f.more_fragments,
-            }),
+            fragment,
             ip_checksum: Checksum::Right,
             checksum: Checksum::Unknown,
             body: SeenBody::Other(Vec::new()),
@@ -168,7 +161,9 @@ impl Seen {
         let v6 = self.destination.is_ipv6();
         let word = |at: usize| bytes.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
         let double = |at: usize| bytes.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
-        if whole && [ip_number::TCP, ip_number::UDP, ip_number::ICMP, ip_number::IPV6_ICMP].contains(&protocol) {
+        // The other family's is a protocol like any other.
+        let icmp = if v6 { ip_number::IPV6_ICMP } else { ip_number::ICMP };
+        if whole && [ip_number::TCP, ip_number::UDP, icmp].contains(&protocol) {
             let right = checksum(self.source.ip(), self.destination.ip(), protocol, bytes) == 0;
             self.checksum = if right { Checksum::Right } else { Checksum::Wrong };
         }
@@ -194,7 +189,10 @@ impl Seen {
                     },
                     sequence: double(4).unwrap_or(0),
                     acknowledgment: double(8).unwrap_or(0),
-                    payload: bytes.get(bytes.get(12).map_or(20, |b| usize::from(b >> 4) * 4)..).unwrap_or(&[]).to_vec(),
+                    payload: bytes
+                        .get(bytes.get(12).map_or(20, |b| usize::from(b >> 4) * 4).max(20)..)
+                        .unwrap_or(&[])
+                        .to_vec(),
                 }
             }
             ip_number::UDP => {
@@ -209,7 +207,7 @@ impl Seen {
                 chunk: bytes.get(12..14).map_or([0; 2], |b| [b[0], b[1]]),
                 rest: bytes.get(16..).unwrap_or(&[]).to_vec(),
             },
-            ip_number::ICMP | ip_number::IPV6_ICMP => match bytes {
+            protocol if protocol == icmp => match bytes {
                 [kind, code, _, _, a, b, c, d, quoted @ ..] => {
                     match IcmpError::from_header(*kind, *code, [*a, *b, *c, *d], v6) {
                         Some(error) => SeenBody::IcmpError { error, quoted: Box::new(Self::ip(quoted)?) },
@@ -221,6 +219,36 @@ impl Seen {
             _ => SeenBody::Other(bytes.to_vec()),
         };
         Ok(self)
+    }
+}
+
+/// Over extension headers in any order and number (RFC 8200, 4): the transport, its bytes, and the last fragment header.
+fn behind_extensions(first: IpNumber, bytes: &[u8]) -> Result<(IpNumber, &[u8], Option<Fragment>), String> {
+    let (mut next, mut rest, mut fragment) = (first, bytes, None);
+    loop {
+        let length = match (next, rest) {
+            // A routing header that is not used up says that the packet goes elsewhere first.
+            (ip_number::IPV6_ROUTE, [_, _, _, 1..=255, ..]) => return Ok((next, rest, fragment)),
+            (ip_number::IPV6_HOP_BY_HOP | ip_number::IPV6_DEST_OPTIONS | ip_number::IPV6_ROUTE, [_, units, ..]) => {
+                (usize::from(*units) + 1) * 8
+            }
+            (ip_number::IPV6_FRAG, _) => {
+                let (header, _) = Ipv6FragmentHeader::from_slice(rest).map_err(|e| e.to_string())?;
+                fragment = Some(Fragment {
+                    id: header.identification,
+                    offset: header.fragment_offset.value(),
+                    more: header.more_fragments,
+                });
+                8
+            }
+            _ => return Ok((next, rest, fragment)),
+        };
+        next = IpNumber(rest[0]);
+        rest = rest.get(length..).ok_or("cut off in an extension header")?;
+        // Whatever header follows lies in the first fragment only.
+        if fragment.is_some_and(|fragment| fragment.offset > 0) {
+            return Ok((next, rest, fragment));
+        }
     }
 }
 

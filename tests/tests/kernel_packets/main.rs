@@ -8,6 +8,7 @@ mod choice;
 mod conversations;
 mod errors;
 mod fragments;
+mod fuzz;
 mod hairpin;
 mod host_port;
 mod limits;

@@ -130,7 +130,7 @@ fn noise_does_no_harm() {
             let mut frame = clean[i % 2].clone();
             for _ in 0..=random.below(4) {
                 let at = 12 + random.below(frame.len() - 12);
-                frame[at] = u8::try_from(random.below(256)).unwrap();
+                frame[at] = random.byte();
             }
             let out = rig.pod_sends_frame(&frame);
             let changed = out.action == Action::Next && out.frame != frame;

@@ -30,7 +30,7 @@ const PORTS: u32 = 1000;
 pub(crate) struct Node {
     pub(crate) network: Network,
     pub(crate) uplink: u32,
-    veth: u32,
+    pub(crate) veth: u32,
 }
 
 impl Node {

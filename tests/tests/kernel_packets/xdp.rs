@@ -22,7 +22,7 @@ const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0xfe, 1];
 const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0xfe, 2];
 
 /// A node that knows its router.
-fn acquainted() -> Node {
+pub(crate) fn acquainted() -> Node {
     let node = Node::new();
     let n1 = &node.network.node("n1").unwrap().netns;
     let neighbour =
