@@ -42,6 +42,19 @@ pub struct Network {
 }
 
 impl Network {
+    /// One node, `n1` in zone `a`, with these pods.
+    ///
+    /// # Errors
+    /// As [`Network::create`].
+    pub fn of_one_node(pods: &[(&str, Ipv4Addr)]) -> Result<Self> {
+        let mut network = Self::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }])?;
+        let node = network.node_mut("n1")?;
+        for (name, address) in pods {
+            node.add_pod(name, *address)?;
+        }
+        Ok(network)
+    }
+
     /// # Errors
     /// Not root, no iproute2, or the kernel's.
     pub fn create(specs: &[NodeSpec<'_>]) -> Result<Self> {

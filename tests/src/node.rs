@@ -6,6 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use millrace_agent::datapath::{Pins, verdicts};
+use millrace_common::verdict::Verdict;
 
 use crate::{
     address::{in_family, twin},
@@ -52,6 +54,15 @@ impl Node {
     #[must_use]
     pub fn address(&self, v6: bool) -> IpAddr {
         in_family(self.v4, v6)
+    }
+
+    /// How often the programs of its agent have come to this.
+    ///
+    /// # Errors
+    /// No agent has run here.
+    pub fn count(&self, wanted: Verdict) -> Result<u64> {
+        let found = verdicts(&Pins::at(&self.bpffs.path))?.into_iter().find(|(verdict, _)| *verdict == wanted);
+        Ok(found.with_context(|| format!("{} is not counted", wanted.name()))?.1)
     }
 
     /// `--node-ip`, once for each family.

@@ -7,14 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millrace_agent::datapath::{Pins, verdicts};
 use millrace_common::verdict::Verdict;
 use millrace_tests::{
     address::twin,
     agent::Agent,
     client,
     manifests::Manifests,
-    network::{Network, NodeSpec},
+    network::Network,
     node::Node,
     probe::{Manner, Protocol},
 };
@@ -30,8 +29,7 @@ fn nft(node: &Node, ruleset: &str) {
 }
 
 fn routed(node: &Node) -> u64 {
-    let verdicts = verdicts(&Pins::at(&node.bpffs.path)).unwrap();
-    verdicts.into_iter().find(|(verdict, _)| *verdict == Verdict::HostRouted).unwrap().1
+    node.count(Verdict::HostRouted).unwrap()
 }
 
 /// In both families; true if all are answered.
@@ -56,10 +54,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 
 #[test]
 fn a_firewall_that_comes_and_goes_is_heeded() {
-    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-    let node = network.node_mut("n1").unwrap();
-    node.add_pod("server", SERVER).unwrap();
-    node.add_pod("client", CLIENT).unwrap();
+    let network = Network::of_one_node(&[("server", SERVER), ("client", CLIENT)]).unwrap();
     let node = network.node("n1").unwrap();
     let _serving = client::serve(&node.pod("server").unwrap().place(), "server", PORT).unwrap();
     let _agent = Agent::start(node, &Manifests::create().unwrap(), &[]).unwrap();

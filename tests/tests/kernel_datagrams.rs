@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use millrace_agent::datapath::{Pins, verdicts};
 use millrace_common::verdict::Verdict;
 use millrace_tests::{
     address::twin,
@@ -42,16 +41,12 @@ fn named() -> [SocketAddr; 3] {
     [IpAddr::from(VIP), twin(VIP).into(), VIP.to_ipv6_mapped().into()].map(|ip| SocketAddr::new(ip, 53))
 }
 
-fn counted(node: &Node, wanted: Verdict) -> u64 {
-    let verdicts = verdicts(&Pins::at(&node.bpffs.path)).unwrap();
-    verdicts.into_iter().find(|(verdict, _)| *verdict == wanted).unwrap().1
-}
-
 /// The sender of every answer is the service, as the application named it, whoever it really is; and sockets are spread.
 fn answers_come_from_the_service(node: &Node, place: &Place) {
     for protocol in [Protocol::Udp, Protocol::UdpUnconnected] {
         for to in named() {
-            let before = [Verdict::SocketTranslated, Verdict::SocketReversed].map(|verdict| counted(node, verdict));
+            let before =
+                [Verdict::SocketTranslated, Verdict::SocketReversed].map(|verdict| node.count(verdict).unwrap());
             let attempts = client::connect(place, &[to], 30, &Manner::of(protocol)).unwrap();
             for attempt in &attempts {
                 assert!(
@@ -64,8 +59,14 @@ fn answers_come_from_the_service(node: &Node, place: &Place) {
                 assert!(met, "{protocol:?} {to}: 30 sockets never met {server}");
             }
             let [translated, reversed] = [Verdict::SocketTranslated, Verdict::SocketReversed];
-            assert!(counted(node, translated) >= before[0] + 30, "{protocol:?} {to} was not translated in the hook");
-            assert!(counted(node, reversed) >= before[1] + 30, "{protocol:?} {to} was not given its name in the hook");
+            assert!(
+                node.count(translated).unwrap() >= before[0] + 30,
+                "{protocol:?} {to} was not translated in the hook"
+            );
+            assert!(
+                node.count(reversed).unwrap() >= before[1] + 30,
+                "{protocol:?} {to} was not given its name in the hook"
+            );
         }
     }
 }
@@ -125,9 +126,7 @@ fn datagrams_of_the_host_and_of_pods_are_translated_in_their_calls() {
 #[test]
 fn on_one_socket_answers_have_the_name_that_was_asked_whoever_shares_the_server() {
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 96, 8, 11);
-    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-    let node = network.node_mut("n1").unwrap();
-    node.add_pod("one", SERVERS[0].1).unwrap();
+    let network = Network::of_one_node(&[("one", SERVERS[0].1)]).unwrap();
     let node = network.node("n1").unwrap();
     let _serving = client::serve(&node.pod("one").unwrap().place(), "one", 8080).unwrap();
     let manifests = Manifests::create().unwrap();
@@ -159,9 +158,7 @@ fn on_one_socket_answers_have_the_name_that_was_asked_whoever_shares_the_server(
 /// No endpoint: the call itself is refused, for each kind of call.
 #[test]
 fn a_call_to_a_service_without_endpoints_is_refused() {
-    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-    let node = network.node_mut("n1").unwrap();
-    node.add_pod("client", CLIENT).unwrap();
+    let network = Network::of_one_node(&[("client", CLIENT)]).unwrap();
     let node = network.node("n1").unwrap();
     let manifests = Manifests::create().unwrap();
     manifests.apply("service.yaml", &service(&[]).objects()).unwrap();
@@ -169,10 +166,10 @@ fn a_call_to_a_service_without_endpoints_is_refused() {
     for place in [node.place(), node.pod("client").unwrap().place()] {
         for protocol in [Protocol::Udp, Protocol::UdpUnconnected] {
             for to in named() {
-                let before = counted(node, Verdict::SocketRejected);
+                let before = node.count(Verdict::SocketRejected).unwrap();
                 let attempts = client::connect(&place, &[to], 1, &Manner::of(protocol)).unwrap();
                 assert!(attempts.iter().all(|attempt| attempt.outcome == Outcome::Refused), "{protocol:?}");
-                assert!(counted(node, Verdict::SocketRejected) > before, "{protocol:?} {to}");
+                assert!(node.count(Verdict::SocketRejected).unwrap() > before, "{protocol:?} {to}");
             }
         }
     }

@@ -22,9 +22,7 @@ const POD: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 41);
 const LATER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 42);
 
 fn network() -> Network {
-    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-    network.node_mut("n1").unwrap().add_pod("early", POD).unwrap();
-    network
+    Network::of_one_node(&[("early", POD)]).unwrap()
 }
 
 fn tc(node: &Node, arguments: &[&str]) -> String {

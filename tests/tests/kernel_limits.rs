@@ -12,7 +12,7 @@ use millrace_tests::{
     agent::Agent,
     client,
     manifests::{Endpoint, Manifests, Port, Service},
-    network::{Network, NodeSpec},
+    network::Network,
     node::Node,
     probe::{Manner, Protocol},
 };
@@ -81,11 +81,7 @@ fn assert_logged(agent: &Agent, parts: &[&str]) {
 
 #[test]
 fn services_beyond_the_maps_are_named_with_the_remedy_and_the_others_work() {
-    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-    let node = network.node_mut("n1").unwrap();
-    for (name, address) in [("server", SERVER), ("client", CLIENT)] {
-        node.add_pod(name, address).unwrap();
-    }
+    let network = Network::of_one_node(&[("server", SERVER), ("client", CLIENT)]).unwrap();
     let node = network.node("n1").unwrap();
     let _serving = client::serve(&node.pod("server").unwrap().place(), "server", 8080).unwrap();
     let manifests = Manifests::create().unwrap();

@@ -16,7 +16,7 @@ use millrace_tests::{
     agent::Agent,
     client::{self, Stream},
     manifests::{Endpoint, Manifests, Port, Service},
-    network::{Network, NodeSpec},
+    network::Network,
     probe::{Manner, Outcome, Protocol},
 };
 
@@ -41,10 +41,7 @@ unsafe impl aya::Pod for Bytes {}
 
 #[test]
 fn a_connection_shows_the_frontend_while_it_is_open_and_is_forgotten_when_it_is_closed() {
-    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-    let n1 = network.node_mut("n1").unwrap();
-    n1.add_pod("server", SERVER).unwrap();
-    n1.add_pod("client", CLIENT).unwrap();
+    let network = Network::of_one_node(&[("server", SERVER), ("client", CLIENT)]).unwrap();
     let n1 = network.node("n1").unwrap();
     let (server, client) = (n1.pod("server").unwrap(), n1.pod("client").unwrap());
     let _serving = client::serve(&server.place(), "server", 8080).unwrap();

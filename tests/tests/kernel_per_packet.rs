@@ -12,14 +12,14 @@ use std::{
 };
 
 use aya::maps::{HashMap, Map, MapData};
-use millrace_agent::datapath::{Pins, verdicts};
+use millrace_agent::datapath::Pins;
 use millrace_common::verdict::Verdict;
 use millrace_tests::{
     address::twin,
     agent::Agent,
     client::{self, Running, Stream},
     manifests::{Endpoint, Manifests, Port, Service, namespace, pod},
-    network::{Network, NodeSpec},
+    network::Network,
     node::Node,
     place::Place,
     pod::{Pod, uid},
@@ -62,11 +62,9 @@ impl World {
 
     /// With these arguments of the agent's.
     fn with(arguments: &'static [&'static str]) -> Self {
-        let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-        let n1 = network.node_mut("n1").unwrap();
-        for (name, address) in [("server", SERVER), ("client", CLIENT), ("neighbour", NEIGHBOUR)] {
-            n1.add_pod(name, address).unwrap();
-        }
+        let pods = [("server", SERVER), ("client", CLIENT), ("neighbour", NEIGHBOUR)];
+        let network = Network::of_one_node(&pods).unwrap();
+        let n1 = network.node("n1").unwrap();
         let serving = client::serve(&n1.pod("server").unwrap().place(), "server", 8080).unwrap();
         let endpoint = |address| Endpoint { address, node: "n1".into(), terminating: false };
         let port = |protocol: &str| Port {
@@ -129,8 +127,7 @@ impl World {
     }
 
     fn count<const N: usize>(&self, counted: [Verdict; N]) -> [u64; N] {
-        let verdicts = verdicts(&Pins::at(&self.n1().bpffs.path)).unwrap();
-        counted.map(|verdict| verdicts.iter().find(|(found, _)| *found == verdict).unwrap().1)
+        counted.map(|verdict| self.n1().count(verdict).unwrap())
     }
 
     /// As [`World::served_at`], where the pod's processes are.

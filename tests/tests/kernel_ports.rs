@@ -13,7 +13,7 @@ use millrace_tests::{
     agent::Agent,
     client,
     manifests::{Endpoint, Manifests, Port, Service},
-    network::{Network, NodeSpec},
+    network::Network,
 };
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
@@ -47,10 +47,7 @@ fn greeted(to: SocketAddr) -> io::Result<String> {
 
 #[test]
 fn a_port_that_was_used_through_a_service_can_be_used_straight_to_its_backend() {
-    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-    let n1 = network.node_mut("n1").unwrap();
-    n1.add_pod("server", SERVER).unwrap();
-    n1.add_pod("client", CLIENT).unwrap();
+    let network = Network::of_one_node(&[("server", SERVER), ("client", CLIENT)]).unwrap();
     let n1 = network.node("n1").unwrap();
     let (server, client) = (n1.pod("server").unwrap(), n1.pod("client").unwrap());
     let _serving = client::serve(&server.place(), "server", 8080).unwrap();

@@ -15,7 +15,7 @@ use millrace_tests::{
     agent::Agent,
     manifests::{Endpoint, Manifests, Port, Service},
     netns::Netns,
-    network::{Network, NodeSpec, OUTSIDE},
+    network::{Network, OUTSIDE},
 };
 use nix::sys::socket::{Backlog, SockaddrStorage, bind, connect, listen, setsockopt, sockopt};
 
@@ -107,10 +107,7 @@ fn associations_reach_a_pod_and_are_refused_where_there_is_none() {
     if skipped_without_sctp("associations_reach_a_pod_and_are_refused_where_there_is_none") {
         return;
     }
-    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-    let n1 = network.node_mut("n1").unwrap();
-    n1.add_pod("server", SERVER).unwrap();
-    n1.add_pod("client", CLIENT).unwrap();
+    let network = Network::of_one_node(&[("server", SERVER), ("client", CLIENT)]).unwrap();
     let n1 = network.node("n1").unwrap();
     let manifests = Manifests::create().unwrap();
     manifests.apply("served.yaml", &service("served", CLUSTER_IP, 30_090, &[SERVER]).objects()).unwrap();

@@ -4,14 +4,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use millrace_agent::datapath::{Pins, verdicts};
 use millrace_common::verdict::Verdict;
 use millrace_tests::{
     address::twin,
     agent::Agent,
     client,
     manifests::{Endpoint, LoadBalancer, Manifests, Port, Service},
-    network::{Network, NodeSpec},
+    network::Network,
     node::Node,
     place::Place,
     probe::{Attempt, Manner, Outcome, Protocol},
@@ -34,19 +33,14 @@ fn service(number: u8, node: &str) -> Service {
     }
 }
 
-fn counted(node: &Node, wanted: Verdict) -> u64 {
-    let verdicts = verdicts(&Pins::at(&node.bpffs.path)).unwrap();
-    verdicts.into_iter().find(|(verdict, _)| *verdict == wanted).unwrap().1
-}
-
 /// Connects to both families of `v4`; each call has to be left to the packet path (`left`) or translated at once.
 fn connect(node: &Node, place: &Place, v4: Ipv4Addr, left: bool) -> Vec<Attempt> {
     let verdicts = [Verdict::SocketLeftToPackets, Verdict::SocketTranslated];
     let mut all = Vec::new();
     for ip in [IpAddr::from(v4), twin(v4).into()] {
-        let before = verdicts.map(|verdict| counted(node, verdict));
+        let before = verdicts.map(|verdict| node.count(verdict).unwrap());
         all.extend(client::connect(place, &[SocketAddr::new(ip, 80)], 1, &Manner::of(Protocol::Tcp)).unwrap());
-        let [to_packets, translated] = verdicts.map(|verdict| counted(node, verdict));
+        let [to_packets, translated] = verdicts.map(|verdict| node.count(verdict).unwrap());
         let new = (to_packets - before[0] > 0, translated - before[1] > 0);
         assert_eq!(new, (left, !left), "{ip}: calls left to the packet path, calls translated");
     }
@@ -59,11 +53,7 @@ fn assert_served(attempts: &[Attempt]) {
 
 #[test]
 fn what_a_socket_cannot_decide_is_left_to_packets_and_counted() {
-    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-    let node = network.node_mut("n1").unwrap();
-    for (name, address) in [("server", SERVER), ("client", CLIENT)] {
-        node.add_pod(name, address).unwrap();
-    }
+    let network = Network::of_one_node(&[("server", SERVER), ("client", CLIENT)]).unwrap();
     let node = network.node("n1").unwrap();
     let _serving = client::serve(&node.pod("server").unwrap().place(), "server", 8080).unwrap();
     let range = |prefix: &str| LoadBalancer {
@@ -93,9 +83,9 @@ fn what_a_socket_cannot_decide_is_left_to_packets_and_counted() {
     assert_served(&connect(node, &pod, guarded, false));
     // Silence is not a socket's to give, neither a pod's nor the host's.
     for place in [&pod, &host] {
-        let dropped = counted(node, Verdict::DropNoLocalEndpoint);
+        let dropped = node.count(Verdict::DropNoLocalEndpoint).unwrap();
         let attempts = connect(node, place, elsewhere, true);
         assert!(attempts.iter().all(|attempt| attempt.outcome == Outcome::Silence), "{attempts:?}");
-        assert!(counted(node, Verdict::DropNoLocalEndpoint) > dropped, "{attempts:?}");
+        assert!(node.count(Verdict::DropNoLocalEndpoint).unwrap() > dropped, "{attempts:?}");
     }
 }

@@ -8,7 +8,7 @@ use millrace_tests::{
     agent::{Agent, run_to_end},
     client,
     manifests::{Endpoint, Manifests, Port, Service},
-    network::{Network, NodeSpec},
+    network::Network,
     node::Node,
     probe::{Manner, Protocol},
 };
@@ -51,10 +51,7 @@ fn everything_is_shown(node: &Node) {
 
 #[test]
 fn everything_is_shown_with_an_agent_and_without_one() {
-    let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-    let node = network.node_mut("n1").unwrap();
-    node.add_pod("server", SERVER).unwrap();
-    node.add_pod("client", CLIENT).unwrap();
+    let network = Network::of_one_node(&[("server", SERVER), ("client", CLIENT)]).unwrap();
     let node = network.node("n1").unwrap();
     let _serving = client::serve(&node.pod("server").unwrap().place(), "server", 8080).unwrap();
     let endpoint = |address| Endpoint { address, node: "n1".into(), terminating: false };

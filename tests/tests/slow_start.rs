@@ -15,7 +15,7 @@ use millrace_tests::{
     apiserver::{ApiServerDouble, Fault, Kind, Verb},
     client::{self, Load, Running},
     manifests::Manifests,
-    network::{Network, NodeSpec},
+    network::Network,
     node::Node,
     probe::{Manner, Outcome, Protocol},
 };
@@ -51,11 +51,8 @@ impl World {
     /// An agent has served two Services here, and was killed. Meanwhile one of them was deleted, the other changed its
     /// endpoint, and a third came.
     fn left_by_an_earlier_agent() -> Self {
-        let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-        let node = network.node_mut("n1").unwrap();
-        for (name, address) in PODS {
-            node.add_pod(name, address).unwrap();
-        }
+        let network = Network::of_one_node(&PODS).unwrap();
+        let node = network.node("n1").unwrap();
         let serve = |name: &str| client::serve(&node.pod(name).unwrap().place(), name, 8080).unwrap();
         let servers = ["pod-1", "pod-2"].map(serve).into();
         let runtime = Runtime::new().unwrap();

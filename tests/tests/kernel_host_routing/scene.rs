@@ -11,7 +11,7 @@ use millrace_tests::{
     agent::Agent,
     client::{self, Running},
     manifests::{Endpoint, Manifests, Port, Service},
-    network::{Network, NodeSpec},
+    network::Network,
     node::Node,
     pod::Pod,
     probe::{Manner, Protocol},
@@ -44,11 +44,7 @@ pub(super) fn seen_from(to: SocketAddr) -> SocketAddr {
 
 impl Scene {
     pub(super) fn new(arguments: &[&str]) -> Self {
-        let mut network = Network::create(&[NodeSpec { name: "n1", zone: "a", number: 1 }]).unwrap();
-        let node = network.node_mut("n1").unwrap();
-        for (name, address) in [("server", SERVER), ("other", OTHER), ("client", CLIENT)] {
-            node.add_pod(name, address).unwrap();
-        }
+        let network = Network::of_one_node(&[("server", SERVER), ("other", OTHER), ("client", CLIENT)]).unwrap();
         let node = network.node("n1").unwrap();
         let serving =
             ["server", "other"].map(|name| client::serve(&node.pod(name).unwrap().place(), name, TARGET).unwrap());
@@ -77,9 +73,7 @@ impl Scene {
 
     /// Packets that were handed over so far.
     pub(super) fn routed(&self) -> u64 {
-        let pins = millrace_agent::datapath::Pins::at(&self.node().bpffs.path);
-        let verdicts = millrace_agent::datapath::verdicts(&pins).unwrap();
-        verdicts.into_iter().find(|(verdict, _)| *verdict == Verdict::HostRouted).unwrap().1
+        self.node().count(Verdict::HostRouted).unwrap()
     }
 
     /// Who answers the client.
