@@ -61,6 +61,8 @@ pub struct Metrics {
     pub waiting_ports: Gauge,
     /// Frontends that two Services claim; the younger one goes without.
     pub conflicts: Gauge,
+    /// Services that stay as an earlier agent left them, for what was rejected may concern them.
+    pub held_services: Gauge,
     pub no_local_endpoints: Family<PolicyLabel, Gauge>,
 }
 
@@ -86,6 +88,7 @@ impl Metrics {
             failed_operations: Counter::default(),
             waiting_ports: Gauge::default(),
             conflicts: Gauge::default(),
+            held_services: Gauge::default(),
             no_local_endpoints: Family::default(),
         }
     }
@@ -133,6 +136,11 @@ impl Metrics {
             self.waiting_ports.clone(),
         );
         r.register("millrace_conflicting_frontends", "Frontends that an older Service holds", self.conflicts.clone());
+        r.register(
+            "millrace_held_services",
+            "Services that stay as an earlier agent left them until a rejected file or object is corrected",
+            self.held_services.clone(),
+        );
         r.register(
             "kubeproxy_sync_proxy_rules_duration_seconds",
             "One round of deciding and writing",

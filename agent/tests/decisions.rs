@@ -142,12 +142,14 @@ fn of_services_of_one_age_the_name_decides_and_one_without_an_age_is_the_younges
 }
 
 #[test]
-fn a_frontend_whose_address_is_the_nodes_own_is_left_to_the_node() {
+fn a_frontend_whose_address_is_the_nodes_own_is_left_to_the_node_and_named() {
     let mut node = Node::default();
     node.decide(put(service("dns", 1, "10.96.0.10")));
-    node.balancer
-        .set_node(NodeInfo { addresses: ["10.96.0.10".parse().expect("an address")].into(), ..NodeInfo::default() });
+    let own = "10.96.0.10".parse().expect("an address");
+    node.balancer.set_node(NodeInfo { addresses: [own].into(), ..NodeInfo::default() });
     assert_eq!(node.frontends("dns"), []);
+    let decisions = node.balancer.decide(&node.index, [key("dns")].into());
+    assert_eq!(decisions[&key("dns")].of_the_node, [own].into());
 }
 
 #[test]

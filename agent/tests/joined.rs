@@ -246,12 +246,14 @@ fn a_service_that_cannot_be_read_at_a_restart_stays_as_it_was_left_until_it_can_
     settle(&mut pipeline);
     let after = pipeline.tables().snapshot();
     assert_eq!(standing(&after, bad), standing(&before, bad));
+    assert_eq!(pipeline.held(), 1);
     assert!(after.names.values().all(|name| !is_of(name, gone)), "{gone} is not in the cluster any more");
 
     // Now it can be read, and it is nothing for us: an ExternalName, say.
     pipeline.take(Change::Settled(doubt));
     settle(&mut pipeline);
     assert!(pipeline.tables().snapshot().names.values().all(|name| !is_of(name, bad)));
+    assert_eq!(pipeline.held(), 0);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use millrace_agent::{
     lb::Family,
     migrate::{Plan, iptables::plan},
 };
+use proptest::{collection::vec, prelude::*, sample::select};
 
 const SAVED: &str = include_str!("golden/kube_proxy_rules.txt");
 
@@ -68,4 +69,91 @@ fn without_kube_proxy_there_is_nothing_to_do() {
     assert_eq!(plan("iptables-legacy", Family::V6, ""), Plan::default());
     let clean = "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-KUBELET-CANARY - [0:0]\n-A PREROUTING -j ACCEPT\nCOMMIT\n";
     assert_eq!(plan("iptables-legacy", Family::V4, clean), Plan::default());
+}
+
+/// Chains of kube-proxy, of the kubelet, of a network policy and of users, some with names that are nearly the first's.
+const NAMES: [&str; 10] = [
+    "KUBE-SERVICES",
+    "KUBE-SVC-AAAA",
+    "KUBE-SEP-BBBB",
+    "KUBE-FORWARD",
+    "KUBE-FIREWALL",
+    "KUBE-ROUTER-INPUT",
+    "kube-services",
+    "USER",
+    "INPUT",
+    "FORWARD",
+];
+const OF_KUBE_PROXY: [&str; 4] = ["KUBE-SERVICES", "KUBE-SVC-AAAA", "KUBE-SEP-BBBB", "KUBE-FORWARD"];
+
+fn rule() -> impl Strategy<Value = String> {
+    let comment = select(vec!["\"kubernetes portals\"", "kube", "\"mine: -j KUBE-SERVICES\"", "\"a \\\" -j USER\""]);
+    let part = prop_oneof![
+        Just("-m conntrack --ctstate NEW".to_owned()),
+        Just("-d 10.96.0.1/32 -p tcp".to_owned()),
+        comment.prop_map(|text| format!("-m comment --comment {text}")),
+    ];
+    (select(&NAMES[..]), vec(part, 0..3), select(vec!["-j", "-g"]), select(&NAMES[..])).prop_map(
+        |(chain, parts, verb, target)| format!("{chain} {} {verb} {target}", parts.join(" ")).replace("  ", " "),
+    )
+}
+
+/// As `iptables-save` prints a table with these rules and all chains.
+fn saved(table: &str, policy: &str, rules: &[String]) -> String {
+    let declared = NAMES.iter().map(|name| match *name {
+        "INPUT" => ":INPUT ACCEPT [0:0]\n".to_owned(),
+        "FORWARD" => format!(":FORWARD {policy} [0:0]\n"),
+        other => format!(":{other} - [0:0]\n"),
+    });
+    let rules = rules.iter().map(|rule| format!("-A {rule}\n"));
+    format!("*{table}\n{}COMMIT\n", declared.chain(rules).collect::<String>())
+}
+
+proptest! {
+    /// Whatever rules there are: only chains of kube-proxy go, only jumps into them are unlinked, none that still is jumped
+    /// to by a rule that stays, and a second look finds nothing more to do.
+    #[test]
+    fn among_any_rules_only_kube_proxys_go_and_none_that_is_in_use(
+        table in select(vec!["filter", "nat"]),
+        policy in select(vec!["ACCEPT", "DROP"]),
+        rules in vec(rule(), 0..12),
+    ) {
+        let input = input(&plan("iptables-nft", Family::V4, &saved(table, policy, &rules)));
+        let named = |verb: &str| input.lines().filter_map(|l| l.strip_prefix(verb)).map(str::to_owned).collect::<Vec<_>>();
+        let (gone, unlinked) = (named("-X "), named("-D "));
+        for chain in &gone {
+            prop_assert!(OF_KUBE_PROXY.contains(&chain.as_str()), "{} in {}", chain, input);
+        }
+        let chain = |rule: &str| rule.split(' ').next().unwrap_or_default().to_owned();
+        let target = |rule: &str| rule.rsplit(' ').next().unwrap_or_default().to_owned();
+        for rule in &unlinked {
+            prop_assert!(rules.contains(rule), "{}", rule);
+            prop_assert!(OF_KUBE_PROXY.contains(&target(rule).as_str()) && rule.contains("-m comment --comment"), "{}", rule);
+        }
+        // What is deleted more often than it is there would have the whole table refused.
+        for rule in &rules {
+            let times = |all: &[String]| all.iter().filter(|other| *other == rule).count();
+            prop_assert!(times(&unlinked) <= times(&rules), "{} in {}", rule, input);
+        }
+        let stay: Vec<_> = rules.iter().filter(|rule| !gone.contains(&chain(rule)) && !unlinked.contains(rule)).collect();
+        for rule in &stay {
+            prop_assert!(!gone.contains(&target(rule)), "{} is in use by {}\n{}", target(rule), rule, input);
+        }
+        let left: String = saved(table, policy, &stay.into_iter().cloned().collect::<Vec<_>>())
+            .lines()
+            .filter(|line| !gone.iter().any(|chain| line.starts_with(&format!(":{chain} "))))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        prop_assert_eq!(plan("iptables-nft", Family::V4, &left).steps, []);
+    }
+
+    /// What no `iptables-save` prints is read without falling over, and names nothing that is not there.
+    #[test]
+    fn any_text_is_read(text in "([*:]|-A |-j |KUBE-SVC-|\"|\\\\| |\n|\\PC){0,60}") {
+        for line in input(&plan("iptables-nft", Family::V6, &text)).lines() {
+            let rest = line.trim_start_matches([':', '*']).trim_start_matches("-X ").trim_start_matches("-D ");
+            let named = rest.trim_end_matches(" - [0:0]");
+            prop_assert!(line == "COMMIT" || text.contains(named), "{:?}", line);
+        }
+    }
 }

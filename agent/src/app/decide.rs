@@ -205,6 +205,7 @@ impl Loop {
         self.metrics.last_sync.set(clock.as_millisecond() as f64 / 1000.0);
         self.metrics.waiting_ports.set(self.pipeline.waiting() as i64);
         self.metrics.conflicts.set(self.pipeline.conflicts() as i64);
+        self.metrics.held_services.set(self.pipeline.held() as i64);
         let (internal, external) = self.pipeline.no_local_endpoints();
         for (traffic_policy, count) in [("internal", internal), ("external", external)] {
             self.metrics.no_local_endpoints.get_or_create(&PolicyLabel { traffic_policy }).set(count as i64);

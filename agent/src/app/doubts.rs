@@ -47,6 +47,11 @@ impl Doubts {
             && self.open.iter().any(|doubt| concerns(doubt, service, index))
     }
 
+    /// All that have to stay as they were left.
+    pub(super) fn held(&self, index: &Index) -> impl Iterator<Item = &ServiceKey> {
+        self.restored.iter().filter(|service| self.hold(service, index))
+    }
+
     /// This agent decides on it from now on: later doubts concern what it knows itself.
     pub(super) fn decided(&mut self, service: &ServiceKey) {
         self.restored.remove(service);

@@ -4,6 +4,7 @@ mod config;
 mod decide;
 mod devices;
 mod doubts;
+mod findings;
 mod health_checks;
 mod per_packet;
 mod pipeline;

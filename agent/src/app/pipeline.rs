@@ -2,19 +2,18 @@
 //! tasks: the loop around it says when.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
 use ipnet::IpNet;
-use millrace_common::service::Attributes;
 use tracing::{debug, info, warn};
 
-use super::doubts::Doubts;
+use super::{doubts::Doubts, findings::Findings};
 use crate::{
     datapath::{Tables, carry_out},
-    diff::{ChosenPods, Plan, Planner, Refusal, Ticket},
-    lb::{Balancer, Conflict, Decision, HealthCheck, NodeInfo, Set, WantedPort, per_packet},
+    diff::{ChosenPods, Plan, Planner, Ticket},
+    lb::{Balancer, HealthCheck, NodeInfo, per_packet},
     model::{Index, ServiceKey},
     watch::{Change, Rejection},
 };
@@ -38,14 +37,9 @@ pub struct Pipeline<T> {
     dirty: BTreeSet<ServiceKey>,
     /// An operation for them failed: to be decided anew, after a pause.
     failed: BTreeSet<ServiceKey>,
-    /// Ports that the maps have no room for, as last logged.
-    refused: HashMap<ServiceKey, Vec<Refusal>>,
     /// Housekeeping is due.
     chores: bool,
-    conflicts: HashMap<ServiceKey, Vec<Conflict>>,
-    /// Services under a Local policy without a local endpoint, and whether it is the internal one.
-    no_local: BTreeMap<ServiceKey, NoLocal>,
-    health_checks: BTreeMap<ServiceKey, HealthCheck>,
+    findings: Findings,
     per_packet: ChosenPods,
     doubts: Doubts,
     pods_synced: bool,
@@ -59,12 +53,6 @@ enum Started {
     /// The source takes too long: services that an earlier agent left are not touched.
     Impatient,
     Synced,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct NoLocal {
-    internal: bool,
-    external: bool,
 }
 
 /// What one round of deciding and writing came to.
@@ -92,11 +80,8 @@ impl<T: Tables> Pipeline<T> {
             cidrs: cidrs.into_iter().collect(),
             dirty: BTreeSet::new(),
             failed: BTreeSet::new(),
-            refused: HashMap::new(),
             chores: true,
-            conflicts: HashMap::new(),
-            no_local: BTreeMap::new(),
-            health_checks: BTreeMap::new(),
+            findings: Findings::default(),
             per_packet: ChosenPods::default(),
             pods_synced: false,
             started: Started::Listening,
@@ -188,9 +173,9 @@ impl<T: Tables> Pipeline<T> {
         while !due.is_empty() {
             let batch = std::iter::from_fn(|| due.pop_first()).take(BATCH).collect();
             let decisions = self.balancer.decide(&self.index, batch);
-            decisions.iter().for_each(|(key, decision)| self.note(key, decision));
+            decisions.iter().for_each(|(key, decision)| self.findings.decided(key, decision));
             let plan = self.planner.plan(decisions.iter().map(|(key, decision)| (key, &*decision.ports)));
-            self.note_refusals(decisions.keys(), &plan);
+            self.findings.planned(decisions.keys(), &plan);
             self.carry_out(&plan, &mut round);
             if due.is_empty() {
                 due.extend(self.planner.retry());
@@ -241,28 +226,33 @@ impl<T: Tables> Pipeline<T> {
     /// Service ports that there is no room for, and Services that wait for a grace period or for another attempt.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        let ports: usize = self.refused.values().map(Vec::len).sum();
+        let (ports, services) = self.findings.refused();
         // A grace period may make room: until it is over nobody was told of a port.
-        let untold = self.planner.usage().refused.saturating_sub(self.refused.len());
+        let untold = self.planner.usage().refused.saturating_sub(services);
         ports + untold + self.failed.len()
     }
 
     #[must_use]
     pub fn conflicts(&self) -> usize {
-        self.conflicts.values().map(Vec::len).sum()
+        self.findings.conflicts()
     }
 
     /// How many services have a Local policy and no local endpoint: internal, external.
     #[must_use]
     pub fn no_local_endpoints(&self) -> (usize, usize) {
-        let count = |of: fn(&NoLocal) -> bool| self.no_local.values().filter(|found| of(found)).count();
-        (count(|found| found.internal), count(|found| found.external))
+        self.findings.no_local()
+    }
+
+    /// Services that stay as an earlier agent left them, for what was rejected may concern them.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.doubts.held(&self.index).count()
     }
 
     /// What load balancers are told, Service by Service.
     #[must_use]
     pub fn health_checks(&self) -> &BTreeMap<ServiceKey, HealthCheck> {
-        &self.health_checks
+        self.findings.health_checks()
     }
 
     /// The pods of this node that the socket hooks leave alone.
@@ -277,7 +267,7 @@ impl<T: Tables> Pipeline<T> {
         self.dirty.extend(self.planner.services().cloned());
         self.dirty.extend(self.index.owners().cloned());
         info!(services = self.index.services().count(), "the source is complete");
-        let kept: Vec<_> = self.doubts.restored().filter(|key| self.doubts.hold(key, &self.index)).collect();
+        let kept: Vec<_> = self.doubts.held(&self.index).collect();
         if !kept.is_empty() {
             let some = kept.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
             warn!(
@@ -321,42 +311,4 @@ impl<T: Tables> Pipeline<T> {
         round.failures += outcome.errors.len();
         self.failed.extend(outcome.dirty);
     }
-
-    /// Logs what is new of the services that `plan` is for.
-    fn note_refusals<'a>(&mut self, planned: impl Iterator<Item = &'a ServiceKey>, plan: &Plan) {
-        let mut before: HashMap<ServiceKey, Vec<Refusal>> =
-            planned.filter_map(|key| self.refused.remove_entry(key)).collect();
-        for refusal in &plan.refused {
-            let service = &refusal.port.service;
-            if !before.get_mut(service).is_some_and(|known| known.contains(refusal)) {
-                warn!(port = %refusal.port, reason = %refusal.reason, "not programmed");
-            }
-            self.refused.entry(service.clone()).or_default().push(refusal.clone());
-        }
-    }
-
-    fn note(&mut self, key: &ServiceKey, decision: &Decision) {
-        let known = self.conflicts.get(key).map_or(&[][..], Vec::as_slice);
-        for conflict in decision.conflicts.iter().filter(|conflict| !known.contains(conflict)) {
-            warn!(service = %key, %conflict, "a frontend is left out");
-        }
-        if decision.conflicts.is_empty() {
-            self.conflicts.remove(key);
-        } else {
-            self.conflicts.insert(key.clone(), decision.conflicts.clone());
-        }
-        match decision.health_check {
-            None => self.health_checks.remove(key),
-            Some(check) => self.health_checks.insert(key.clone(), check),
-        };
-        match no_local(&decision.ports) {
-            NoLocal { internal: false, external: false } => self.no_local.remove(key),
-            found => self.no_local.insert(key.clone(), found),
-        };
-    }
-}
-
-fn no_local(ports: &[WantedPort]) -> NoLocal {
-    let without = |flag: u64| ports.iter().any(|port| port.attributes.has(flag) && port.local == Set::Drop);
-    NoLocal { internal: without(Attributes::INTERNAL_LOCAL), external: without(Attributes::EXTERNAL_LOCAL) }
 }

@@ -1,8 +1,13 @@
 //! Decides Service by Service: what the node wants of each, and which frontends another Service holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use super::{Age, Claims, Frontend, HealthCheck, NodeInfo, WantedPort, health_check, host_ports, wanted};
+use super::{
+    Age, Claims, Frontend, HealthCheck, NodeInfo, WantedPort, health_check, host_ports, ports::of_the_node, wanted,
+};
 use crate::model::{Index, ServiceKey};
 
 /// Remembers only who claims what; everything else is decided anew from the index each time.
@@ -19,6 +24,8 @@ pub struct Decision {
     pub ports: Vec<WantedPort>,
     /// Frontends that the Service names and another one holds.
     pub conflicts: Vec<Conflict>,
+    /// Addresses that the Service names and this node has itself: their traffic is the node's own business.
+    pub of_the_node: BTreeSet<IpAddr>,
     /// What its load balancer is told.
     pub health_check: Option<HealthCheck>,
 }
@@ -90,6 +97,7 @@ impl Balancer {
         }
         ports.retain(|port| !port.frontends.is_empty());
         let health_check = service.and_then(|service| health_check(&self.node, service, index.slices(key)));
-        (Decision { ports, conflicts, health_check }, affected)
+        let of_the_node = service.map_or_else(BTreeSet::new, |service| of_the_node(&self.node, service));
+        (Decision { ports, conflicts, of_the_node, health_check }, affected)
     }
 }

@@ -30,6 +30,21 @@ pub fn wanted(node: &NodeInfo, service: &Service, slices: &[EndpointSlice]) -> V
     ports
 }
 
+/// The addresses of the Service's frontends that are left out because they are assigned on the node.
+pub(super) fn of_the_node(node: &NodeInfo, service: &Service) -> BTreeSet<IpAddr> {
+    addresses(service).map(|(address, _)| address).filter(|address| node.addresses.contains(address)).collect()
+}
+
+/// An address that is written twice comes first as the kind that guards more: source ranges bind VIPs, not external IPs.
+fn addresses(service: &Service) -> impl Iterator<Item = (IpAddr, FrontendKind)> {
+    fn of(addresses: &[IpAddr], kind: FrontendKind) -> impl Iterator<Item = (IpAddr, FrontendKind)> {
+        addresses.iter().map(move |address| (*address, kind))
+    }
+    of(&service.cluster_ips, FrontendKind::ClusterIp)
+        .chain(of(&service.load_balancer_vips, FrontendKind::LoadBalancer))
+        .chain(of(&service.external_ips, FrontendKind::ExternalIp))
+}
+
 fn frontends(
     node: &NodeInfo,
     service: &Service,
@@ -37,16 +52,10 @@ fn frontends(
     family: Family,
 ) -> BTreeMap<Frontend, FrontendKind> {
     let mut frontends = BTreeMap::new();
-    // An address that is written twice keeps the kind that guards more: source ranges bind VIPs, not external IPs.
-    for (addresses, kind) in [
-        (&service.cluster_ips, FrontendKind::ClusterIp),
-        (&service.load_balancer_vips, FrontendKind::LoadBalancer),
-        (&service.external_ips, FrontendKind::ExternalIp),
-    ] {
-        for &address in addresses.iter().filter(|ip| Family::of(**ip) == family && !node.addresses.contains(ip)) {
-            let frontend = Frontend { address, port: port.port, protocol: port.protocol };
-            frontends.entry(frontend).or_insert(kind);
-        }
+    let here = |(ip, _): &(IpAddr, FrontendKind)| Family::of(*ip) == family && !node.addresses.contains(ip);
+    for (address, kind) in addresses(service).filter(here) {
+        let frontend = Frontend { address, port: port.port, protocol: port.protocol };
+        frontends.entry(frontend).or_insert(kind);
     }
     if port.node_port != 0 && service.cluster_ips.iter().any(|ip| Family::of(*ip) == family) {
         for address in node.node_ports.of(node).filter(|ip| Family::of(*ip) == family) {
