@@ -54,6 +54,20 @@ impl Machine {
         }
     }
 
+    /// For a page.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        format!(
+            "Machine: {} ({} processors{}), kernel {}. Load average {:.1} at the beginning and {:.1} at the end.",
+            self.cpu,
+            self.cpus,
+            if self.virtual_machine { ", virtual" } else { "" },
+            self.kernel,
+            self.load[0],
+            self.load[1],
+        )
+    }
+
     /// The figures are made.
     pub fn finish(&mut self) {
         self.load[1] = load();

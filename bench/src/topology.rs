@@ -1,8 +1,11 @@
-//! What every contestant gets, each one of its own: a node, a client pod, and a server pod with as many addresses as
-//! services have endpoints.
+//! What every contestant gets, each one of its own: a node, a client in a pod or outside, and a server pod with as many
+//! addresses as services have endpoints, on this node or on another.
 //!
 //! ```text
-//!  [ client 192.168.1.11 ]--[ node 10.0.0.1 ]--[ server 192.168.1.100, 192.168.3.0/24 ]
+//!  pods:     [ client 192.168.1.11 ]--[ node 10.0.0.1 ]--[ server 192.168.1.100, 192.168.3.0/24 ]
+//!  outside:  [ client 203.0.113.9 ]--[ router ]--[ node 10.0.0.1 ]--[ server 192.168.1.100, 192.168.3.0/24 ]
+//!  through:  [ client 203.0.113.9 ]--[ router ]--[ node 10.0.0.1 ]
+//!                                            `---[ node 10.0.0.2 ]--[ server 192.168.2.100, 192.168.3.0/24 ]
 //! ```
 
 use std::{
@@ -17,6 +20,7 @@ use millrace_tests::{
     address::{in_family, twin},
     network::{Network, NodeSpec},
     node::Node,
+    place::{self, Place},
 };
 use nix::{
     sched::{CpuSet, sched_getaffinity},
@@ -25,15 +29,15 @@ use nix::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    cluster::{ANSWERING, ENDPOINTS, TARGET_PORT, answering},
+    cluster::{ANSWERING, Clients, ENDPOINTS, TARGET_PORT, answering},
     probe::client::{Target, orders::Order},
 };
 
-pub const NODE: &str = "n1";
 const CLIENT: (&str, Ipv4Addr) = ("client", Ipv4Addr::new(192, 168, 1, 11));
-const SERVER: (&str, Ipv4Addr) = ("server", Ipv4Addr::new(192, 168, 1, 100));
+const SERVER: &str = "server";
 
 pub struct Topology {
+    clients: Clients,
     // Processes end before what they live in.
     server: Child,
     network: Network,
@@ -47,18 +51,38 @@ impl Drop for Topology {
 
 impl Topology {
     /// Returns when the server answers.
-    pub fn create() -> Result<Self> {
-        let mut network = Network::create(&[NodeSpec { name: NODE, zone: "a", number: 1 }])?;
-        let node = network.node_mut(NODE)?;
-        node.add_pod(CLIENT.0, CLIENT.1)?;
-        node.add_pod(SERVER.0, SERVER.1)?;
+    pub fn create(clients: Clients) -> Result<Self> {
+        let nodes =
+            [clients.node(), "n2"].into_iter().zip(1..).map(|(name, number)| NodeSpec { name, zone: "a", number });
+        let nodes: Vec<_> = nodes.take(if clients == Clients::Through { 2 } else { 1 }).collect();
+        let mut network = Network::create(&nodes)?;
+        network.node_mut(clients.node())?.add_pod(CLIENT.0, CLIENT.1)?;
+        let node = network.node_mut(clients.endpoints_node())?;
+        let [.., number] = node.v4.octets();
+        node.add_pod(SERVER, Ipv4Addr::new(192, 168, number, 100))?;
         add_addresses(node)?;
         let server = serve(node)?;
-        Ok(Self { server, network })
+        if clients != Clients::Pods {
+            lead_to_addresses(&network, clients)?;
+            // As from a network card, also for XDP.
+            network.lay_cables()?;
+        }
+        Ok(Self { clients, server, network })
     }
 
+    /// The one with the proxy.
     pub fn node(&self) -> Result<&Node> {
-        self.network.node(NODE)
+        self.network.node(self.clients.node())
+    }
+
+    fn client_place(&self) -> Result<Place> {
+        Ok(match self.clients {
+            Clients::Pods => self.node()?.pod(CLIENT.0)?.place(),
+            // In no node's cgroup.
+            Clients::Outside | Clients::Through => {
+                Place { netns: self.network.outside.handle(), cgroup: place::root()? }
+            }
+        })
     }
 
     /// The server's addresses, without a service before them.
@@ -67,9 +91,9 @@ impl Topology {
         addresses.map(|v4| SocketAddr::new(in_family(v4, v6), TARGET_PORT)).collect()
     }
 
-    /// A client in the client pod that measures these targets.
+    /// A client that measures these targets.
     pub fn client(&self, targets: &[Target]) -> Result<Client> {
-        let mut command = self.node()?.pod(CLIENT.0)?.command(&own_binary()?)?;
+        let mut command = self.client_place()?.command(&own_binary()?)?;
         command.args(["obey", "--cpu", &traffic_cpu()?.to_string(), "--preferred"]);
         command.args(["--server", &self.server.id().to_string()]);
         for target in targets {
@@ -86,9 +110,9 @@ impl Topology {
         Ok(Client { child, orders, answers })
     }
 
-    /// Nanoseconds of each of so many whole connections, one after the other, of the client pod.
+    /// Nanoseconds of each of so many whole connections, one after the other, of the client.
     pub fn count(&self, target: SocketAddr, connections: u32) -> Result<Vec<u64>> {
-        let mut command = self.node()?.pod(CLIENT.0)?.command(&own_binary()?)?;
+        let mut command = self.client_place()?.command(&own_binary()?)?;
         command.args(["count", "--connections", &connections.to_string(), &target.to_string()]);
         let output = command.output().context("cannot run the client")?;
         ensure!(output.status.success(), "the client failed: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -96,7 +120,7 @@ impl Topology {
     }
 }
 
-/// A process in the client pod that does what it is told.
+/// A process that does what it is told.
 pub struct Client {
     child: Child,
     orders: ChildStdin,
@@ -149,7 +173,7 @@ pub fn own_binary() -> Result<PathBuf> {
 
 /// All of [`ANSWERING`], behind one neighbour: hundreds of them would overrun the kernel's table.
 fn add_addresses(node: &Node) -> Result<()> {
-    let pod = node.pod(SERVER.0)?;
+    let pod = node.pod(SERVER)?;
     pod.netns.sysctl(&[("ipv6/ip_nonlocal_bind", "1")])?;
     pod.netns.ip(&[
         format!("route add local {ANSWERING}/24 dev lo"),
@@ -161,6 +185,17 @@ fn add_addresses(node: &Node) -> Result<()> {
     ])
 }
 
+/// The router's way to [`ANSWERING`], and the other node's.
+fn lead_to_addresses(network: &Network, clients: Clients) -> Result<()> {
+    let home = network.node(clients.endpoints_node())?;
+    let routes = [
+        format!("route add {ANSWERING}/24 via {}", home.v4),
+        format!("route add {}/64 via {}", twin(ANSWERING), twin(home.v4)),
+    ];
+    network.router.ip(&routes)?;
+    network.nodes().iter().filter(|node| node.name != home.name).try_for_each(|node| node.netns.ip(&routes))
+}
+
 /// Client and server share a processor, the last that this process may use. On two of them an exchange costs whatever
 /// waking an idle processor does, twice: on a virtual machine more than the path, and now and then nothing.
 fn traffic_cpu() -> Result<usize> {
@@ -169,7 +204,7 @@ fn traffic_cpu() -> Result<usize> {
 }
 
 fn serve(node: &Node) -> Result<Child> {
-    let mut command = node.pod(SERVER.0)?.command(&own_binary()?)?;
+    let mut command = node.pod(SERVER)?.command(&own_binary()?)?;
     command.args(["serve", "--port", &TARGET_PORT.to_string()]).stdout(Stdio::piped());
     command.args(["--cpu", &traffic_cpu()?.to_string(), "--preferred"]);
     for v4 in answering(ENDPOINTS) {

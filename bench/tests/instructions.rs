@@ -6,7 +6,7 @@ use std::{env, net::SocketAddr, rc::Rc, time::Duration};
 
 use millrace_agent::lb::Family;
 use millrace_bench::{
-    cluster::{Cluster, Families, PORT, Position, cluster_ip},
+    cluster::{Clients, Cluster, Families, PORT, Position, cluster_ip},
     contestants::{self, Kind, Tooling},
     stats::percentile,
     topology::Topology,
@@ -37,8 +37,8 @@ const CONNECTIONS: u32 = 400;
 fn instructions_of_a_connection() {
     let recorded = if env::var_os("MILLRACE_RECORD").is_some() { &RECORDED[..] } else { &[] };
     for &(kind, services) in WATCHED.iter().chain(recorded) {
-        let cluster = Cluster { services, families: Families::V4 };
-        let topology = Rc::new(Topology::create().unwrap());
+        let cluster = Cluster { services, families: Families::V4, clients: Clients::Pods };
+        let topology = Rc::new(Topology::create(Clients::Pods).unwrap());
         let tooling = Tooling { limit: Duration::MAX, release: None };
         let mut contestant =
             contestants::create(kind, &topology, cluster, &tooling).unwrap().expect("Debian's kernel has them all");

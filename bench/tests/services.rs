@@ -9,9 +9,10 @@ use std::{
 };
 
 use millrace_bench::{
+    cluster::Clients,
     contestants::Kind,
     probe::client::Operation,
-    report::{self, Destination, Report},
+    report::{self, Destination, Figures, Report},
 };
 use millrace_tests::{agent, place};
 use nix::{
@@ -62,11 +63,47 @@ fn every_contestant_is_measured_beside_the_others() {
     assert_eq!(left_behind(&child), Vec::<String>::new());
 
     let report = report::read(&out.path().join("benchmarks/services.json")).unwrap();
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.serves(Clients::Pods)) {
         is_measured(&report, kind);
     }
     for file in ["benchmarks.md", "benchmarks/connect.svg", "benchmarks/programming.svg", "benchmarks/change.svg"] {
         assert!(fs::metadata(out.path().join(file)).unwrap().len() > 0, "{file}");
+    }
+}
+
+/// XDP serves clients whose endpoints are elsewhere; a run in which it did not fails.
+#[test]
+fn clients_outside_are_measured_at_node_ports() {
+    const THROUGH: [&str; 8] = [
+        "services",
+        "--clients=through",
+        "--rivals=millrace,millrace-xdp-generic,millrace-xdp-native,nftables",
+        "--sizes=2",
+        "--runs=1",
+        "--rounds=4",
+        "--times=1",
+        "--changes=2",
+    ];
+    let out = tempfile::tempdir().unwrap();
+    let mut child = bench(&THROUGH, out.path()).spawn().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(left_behind(&child), Vec::<String>::new());
+    let report = report::read(&out.path().join("benchmarks-through/services.json")).unwrap();
+    let compared: Vec<Kind> = report.participants.iter().map(|participant| participant.kind).collect();
+    let xdp = [Kind::MillraceXdpGeneric, Kind::MillraceXdpNative];
+    assert_eq!(compared, [&[Kind::Direct, Kind::Millrace][..], &xdp, &[Kind::Nftables]].concat());
+    for kind in compared {
+        has_traffic(report.sizes[0].of(kind).unwrap());
+    }
+}
+
+fn has_traffic(figures: &Figures) {
+    for operation in [Operation::Connect, Operation::Request, Operation::Kept, Operation::Datagram, Operation::Stream] {
+        for destination in Destination::ALL {
+            let traffic = figures.traffic(operation, destination).unwrap();
+            let all = [traffic.p50, traffic.p99, traffic.cpu, traffic.p50_ratio, traffic.p50_own_ratio];
+            assert!(all.iter().all(|figure| figure.median > 0.0), "{:?}: {traffic:?}", figures.kind);
+        }
     }
 }
 
@@ -79,13 +116,7 @@ fn is_measured(report: &Report, kind: Kind) {
         return;
     }
     assert_eq!(figures.skipped, None, "{kind:?}");
-    for operation in [Operation::Connect, Operation::Request, Operation::Kept, Operation::Datagram, Operation::Stream] {
-        for destination in Destination::ALL {
-            let traffic = figures.traffic(operation, destination).unwrap();
-            let all = [traffic.p50, traffic.p99, traffic.cpu, traffic.p50_ratio, traffic.p50_own_ratio];
-            assert!(all.iter().all(|figure| figure.median > 0.0), "{kind:?}: {traffic:?}");
-        }
-    }
+    has_traffic(figures);
     if kind == Kind::Direct {
         return;
     }

@@ -54,6 +54,46 @@ impl Families {
     }
 }
 
+/// Who calls the services, and where their endpoints are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clients {
+    /// Pods, at ClusterIPs; the endpoints are on the same node.
+    #[default]
+    Pods,
+    /// Clients outside, at node ports; the endpoints are on the node that they call.
+    Outside,
+    /// Clients outside, at node ports; the endpoints are on another node than the one that they call.
+    Through,
+}
+
+impl Clients {
+    /// As on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::Outside => "outside",
+            Self::Through => "through",
+        }
+    }
+
+    /// The node with the proxy.
+    #[must_use]
+    pub const fn node(self) -> &'static str {
+        "n1"
+    }
+
+    /// The node that the endpoints are on.
+    #[must_use]
+    pub const fn endpoints_node(self) -> &'static str {
+        match self {
+            Self::Pods | Self::Outside => self.node(),
+            Self::Through => "n2",
+        }
+    }
+}
+
 /// Where a service stands among all: the order in which they are programmed decides what some rivals cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -81,7 +121,11 @@ impl Position {
 pub struct Cluster {
     pub services: u32,
     pub families: Families,
+    pub clients: Clients,
 }
+
+/// Of the service that is called as the first.
+const NODE_PORT: u16 = 30_080;
 
 impl Cluster {
     /// The number of the service that clients call as the first, a random one or the last. Of one service all three are
@@ -101,6 +145,13 @@ impl Cluster {
     #[must_use]
     pub fn is_measured(&self, i: u32) -> bool {
         Position::ALL.into_iter().any(|position| self.at(position) == i)
+    }
+
+    /// Of a service that clients outside call; 0: none.
+    #[must_use]
+    pub fn node_port(&self, i: u32) -> u16 {
+        let place = Position::ALL.into_iter().position(|position| self.at(position) == i);
+        place.filter(|_| self.clients != Clients::Pods).map_or(0, |place| NODE_PORT + place as u16)
     }
 
     #[must_use]
@@ -161,13 +212,14 @@ mod tests {
     #[test]
     fn clients_call_the_first_a_random_and_the_last_of_the_services() {
         for services in [3, 10, 30_000] {
-            let cluster = Cluster { services, families: Families::V4 };
+            let cluster = Cluster { services, families: Families::V4, clients: Clients::Pods };
             let [first, random, last] = Position::ALL.map(|position| cluster.at(position));
             assert!(first == 0 && last == services - 1 && (1..last).contains(&random), "{random} of {services}");
             assert_eq!(random, cluster.at(Position::Random), "the same one in every run");
             assert_eq!((0..services).filter(|i| cluster.is_measured(*i)).count(), 3);
         }
-        let one = Cluster { services: 1, families: Families::V4 };
+        let one = Cluster { services: 1, families: Families::V4, clients: Clients::Outside };
         assert_eq!(Position::ALL.map(|position| one.at(position)), [0, 0, 0]);
+        assert_eq!(one.node_port(0), NODE_PORT);
     }
 }

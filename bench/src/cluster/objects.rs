@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::{Cluster, Families, NAMESPACE, PORT, TARGET_PORT, cluster_ip, name};
 
-/// Service `i`; one that is measured has a UDP port too.
+/// Service `i`; one that is measured has a UDP port too, and for clients outside a node port.
 pub fn service(cluster: &Cluster, i: u32) -> Value {
-    let (families, measured) = (cluster.families, cluster.is_measured(i));
+    let (families, measured, node_port) = (cluster.families, cluster.is_measured(i), cluster.node_port(i));
     let ips: Vec<IpAddr> = families.each().iter().map(|family| cluster_ip(i, *family)).collect();
     let ports = |number: &str| -> Vec<Value> {
         let mut ports = vec![json!({ "name": "http", "protocol": "TCP", "port": PORT })];
@@ -18,6 +18,9 @@ pub fn service(cluster: &Cluster, i: u32) -> Value {
         }
         for port in &mut ports {
             port[number] = json!(TARGET_PORT);
+            if node_port != 0 {
+                port["nodePort"] = json!(node_port);
+            }
         }
         ports
     };
@@ -26,7 +29,7 @@ pub fn service(cluster: &Cluster, i: u32) -> Value {
         "kind": "Service",
         "metadata": { "name": name(i), "namespace": NAMESPACE },
         "spec": {
-            "type": "ClusterIP",
+            "type": if node_port == 0 { "ClusterIP" } else { "NodePort" },
             "clusterIP": ips[0],
             "clusterIPs": ips,
             "ipFamilies": families.each().iter().map(|family| name_of(*family)).collect::<Vec<_>>(),
@@ -36,8 +39,8 @@ pub fn service(cluster: &Cluster, i: u32) -> Value {
     })
 }
 
-/// The slice of service `i` in one family.
-pub fn slice(i: u32, endpoints: &[IpAddr]) -> Value {
+/// The slice of service `i` in one family, its endpoints on this node.
+pub fn slice(node: &str, i: u32, endpoints: &[IpAddr]) -> Value {
     let family = endpoints.first().map_or("IPv4", |address| name_of(Family::of(*address)));
     let endpoints: Vec<Value> = endpoints
         .iter()
@@ -45,7 +48,7 @@ pub fn slice(i: u32, endpoints: &[IpAddr]) -> Value {
             json!({
                 "addresses": [address],
                 "conditions": { "ready": true, "serving": true, "terminating": false },
-                "nodeName": "n1",
+                "nodeName": node,
                 "zone": "a",
             })
         })

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use millrace_agent::lb::Family;
 
-use super::{Cluster, NAMESPACE, POD_CIDRS, PORT, SERVICE_CIDRS, TARGET_PORT, cluster_ip, name};
+use super::{Clients, Cluster, NAMESPACE, POD_CIDRS, PORT, SERVICE_CIDRS, TARGET_PORT, cluster_ip, name};
 use crate::rivals::{Endpoint, Node, Protocol, Service, ServicePort};
 
 /// All services of all families.
@@ -18,18 +18,19 @@ pub fn services(cluster: &Cluster) -> Vec<Service> {
 /// Service `i` with these endpoints.
 #[must_use]
 pub fn service(cluster: &Cluster, i: u32, family: Family, endpoints: &[IpAddr]) -> Service {
-    let local = cluster.is_measured(i);
+    let measured = cluster.is_measured(i);
+    let local = measured && cluster.clients != Clients::Through;
     let endpoints: Vec<_> =
         endpoints.iter().map(|address| Endpoint { address: SocketAddr::new(*address, TARGET_PORT), local }).collect();
     let port = |name: &str, protocol| ServicePort {
         name: name.to_owned(),
         protocol,
         port: PORT,
-        node_port: 0,
+        node_port: cluster.node_port(i),
         endpoints: endpoints.clone(),
     };
     let mut ports = vec![port("http", Protocol::Tcp)];
-    if local {
+    if measured {
         ports.push(port("dns", Protocol::Udp));
     }
     Service { namespace: NAMESPACE.to_owned(), name: name(i), cluster_ip: cluster_ip(i, family), ports }

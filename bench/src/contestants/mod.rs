@@ -10,8 +10,9 @@ use std::{net::IpAddr, path::PathBuf, rc::Rc, time::Duration};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use self::millrace::{Millrace, XDP};
 use crate::{
-    cluster::Cluster,
+    cluster::{Clients, Cluster},
     rivals::{Backend, Part},
     topology::Topology,
 };
@@ -51,6 +52,14 @@ pub trait Contestant {
     /// # Errors
     /// What the kernel says.
     fn memory(&self) -> Result<Memory>;
+
+    /// After clients were served.
+    ///
+    /// # Errors
+    /// They were served another way than the one that is measured.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// How long it took.
@@ -80,10 +89,14 @@ pub struct Memory {
 pub enum Kind {
     /// No proxy at all: clients call the endpoints.
     Direct,
-    /// millrace, pods' connections translated in connect().
+    /// millrace: pods' connections translated in connect(), those of clients outside on tc, at the uplink.
     Millrace,
     /// millrace with `--socket-lb host-only`: pods are translated per packet, on their veths.
     MillraceTc,
+    /// millrace with `--xdp generic`, for clients outside.
+    MillraceXdpGeneric,
+    /// The same with `--xdp native`.
+    MillraceXdpNative,
     IptablesLegacy,
     IptablesNft,
     Nftables,
@@ -92,10 +105,12 @@ pub enum Kind {
 
 impl Kind {
     /// The baseline first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Direct,
         Self::Millrace,
         Self::MillraceTc,
+        Self::MillraceXdpGeneric,
+        Self::MillraceXdpNative,
         Self::IptablesLegacy,
         Self::IptablesNft,
         Self::Nftables,
@@ -109,6 +124,8 @@ impl Kind {
             Self::Direct => "direct",
             Self::Millrace => "millrace",
             Self::MillraceTc => "millrace, tc",
+            Self::MillraceXdpGeneric => "millrace, XDP generic",
+            Self::MillraceXdpNative => "millrace, XDP native",
             Self::IptablesLegacy => "iptables, legacy",
             Self::IptablesNft => "iptables, nft",
             Self::Nftables => "nftables",
@@ -118,7 +135,17 @@ impl Kind {
 
     #[must_use]
     pub const fn is_millrace(self) -> bool {
-        matches!(self, Self::Millrace | Self::MillraceTc)
+        matches!(self, Self::Millrace | Self::MillraceTc | Self::MillraceXdpGeneric | Self::MillraceXdpNative)
+    }
+
+    /// Whether it is a way of its own for these clients' packets: sockets and veths are pods', XDP is the uplink's.
+    #[must_use]
+    pub const fn serves(self, clients: Clients) -> bool {
+        match self {
+            Self::MillraceTc => matches!(clients, Clients::Pods),
+            Self::MillraceXdpGeneric | Self::MillraceXdpNative => !matches!(clients, Clients::Pods),
+            _ => true,
+        }
     }
 
     #[must_use]
@@ -146,10 +173,15 @@ pub fn create(
     cluster: Cluster,
     tooling: &Tooling,
 ) -> Result<Option<Box<dyn Contestant>>> {
+    let millrace = |arguments| -> Result<Option<Box<dyn Contestant>>> {
+        Ok(Some(Box::new(Millrace::new(Rc::clone(topology), cluster, arguments)?)))
+    };
     Ok(match kind {
         Kind::Direct => Some(Box::new(direct::Direct)),
-        Kind::Millrace => Some(Box::new(millrace::Millrace::new(Rc::clone(topology), cluster, "on")?)),
-        Kind::MillraceTc => Some(Box::new(millrace::Millrace::new(Rc::clone(topology), cluster, "host-only")?)),
+        Kind::Millrace => millrace(&[])?,
+        Kind::MillraceTc => millrace(&["--socket-lb", "host-only"])?,
+        Kind::MillraceXdpGeneric => millrace(&[XDP, "generic"])?,
+        Kind::MillraceXdpNative => millrace(&[XDP, "native"])?,
         Kind::IptablesLegacy => rival::iptables(Backend::Legacy, topology, cluster, tooling)?,
         Kind::IptablesNft => rival::iptables(Backend::Nft, topology, cluster, tooling)?,
         Kind::Nftables => rival::nftables(topology, cluster, tooling)?,

@@ -50,7 +50,6 @@ pub fn table(figures: &Figures) -> String {
 /// The whole page.
 #[must_use]
 pub fn page(figures: &Figures) -> String {
-    let machine = &figures.machine;
     let mut text = String::new();
     // Writing into a String does not fail.
     let _ = write!(
@@ -59,18 +58,13 @@ pub fn page(figures: &Figures) -> String {
          answer, spends in millrace's programs on an uplink. **Ratios count**: nanoseconds are this machine's. Figures \
          stand as median (smallest-largest) of {} rounds of {} packets, over {} copies of each program: where the kernel \
          puts the code is worth a tenth of its time.\n\n\
-         Machine: {} ({} processors{}), kernel {}. Load average {:.1} at the beginning and {:.1} at the end.\n\n\
+         {}\n\n\
          {METHOD}\n\n{}\n",
-        machine.time,
+        figures.machine.time,
         figures.rounds,
         thousands(figures.packets),
         figures.loads,
-        machine.cpu,
-        machine.cpus,
-        if machine.virtual_machine { ", virtual" } else { "" },
-        machine.kernel,
-        machine.load[0],
-        machine.load[1],
+        figures.machine.sentence(),
         held_against(&bars(figures)),
     );
     for (name, _) in FAMILIES {

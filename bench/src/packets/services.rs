@@ -7,7 +7,7 @@ use millrace_agent::lb::Family;
 use millrace_tests::address::{in_family, twin};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Families, absent_endpoints, objects};
+use crate::cluster::{Clients, Cluster, Families, absent_endpoints, objects};
 
 /// Of the first service: a cluster has 2,768 of them as a rule, so that the others are called by their VIPs.
 pub(super) const NODE_PORT: u16 = 30_080;
@@ -23,7 +23,7 @@ pub(super) const ENDPOINT_RANGES: [&str; 2] = ["100.64.0.0/10", "fd00:100::/32"]
 
 /// Service `i` of `services`, as the API server writes it.
 pub(super) fn service(services: u32, i: u32) -> Value {
-    let mut object = objects::service(&Cluster { services, families: Families::Dual }, i);
+    let mut object = objects::service(&Cluster { services, families: Families::Dual, clients: Clients::Pods }, i);
     let spec = &mut object["spec"];
     spec["type"] = json!("LoadBalancer");
     spec["allocateLoadBalancerNodePorts"] = json!(false);
@@ -39,7 +39,7 @@ pub(super) fn slices(i: u32) -> [Value; 2] {
     [Family::V4, Family::V6].map(|family| {
         let all = absent_endpoints(i).into_iter().take(ENDPOINTS);
         let addresses: Vec<IpAddr> = all.map(|v4| in_family(v4, family == Family::V6)).collect();
-        objects::slice(i, &addresses)
+        objects::slice(Clients::Pods.node(), i, &addresses)
     })
 }
 

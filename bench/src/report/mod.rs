@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cluster::{Families, Position},
+    cluster::{Clients, Families, Position},
     contestants::{Kind, Memory},
     machine::Machine,
     probe::client::Operation,
@@ -26,6 +26,8 @@ pub struct Report {
     pub arguments: Vec<String>,
     pub machine: Machine,
     pub families: Families,
+    #[serde(default)]
+    pub clients: Clients,
     pub runs: u32,
     pub rounds: u32,
     /// What a rival's command may take.
@@ -142,7 +144,7 @@ pub struct Traffic {
 
 impl Report {
     /// Of its page, without the ending, and of the directory beside it: neither a run in a machine of its own nor one of
-    /// another family takes the place of the others.
+    /// another family or of other clients takes the place of the others.
     #[must_use]
     pub fn name(&self) -> String {
         let place = if self.machine.guest.is_some() { "-vm" } else { "" };
@@ -151,7 +153,12 @@ impl Report {
             Families::V6 => "-ipv6",
             Families::Dual => "-dual",
         };
-        format!("benchmarks{place}{family}")
+        let clients = match self.clients {
+            Clients::Pods => "",
+            Clients::Outside => "-outside",
+            Clients::Through => "-through",
+        };
+        format!("benchmarks{place}{clients}{family}")
     }
 
     #[must_use]

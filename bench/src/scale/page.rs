@@ -76,20 +76,14 @@ pub fn table(figures: &Figures) -> String {
 /// The whole page.
 #[must_use]
 pub fn page(figures: &Figures) -> String {
-    let machine = &figures.machine;
     format!(
         "# A large cluster's life\n\nOne run of `cargo xtask bench scale`, {}: the events of a simulated cluster go into the \
          agent's own pipeline, and each is timed until it is in the kernel's maps.\n\n\
-         Machine: {} ({} processors{}), kernel {}. Load average {:.1} at the beginning and {:.1} at the end.\n\n{}\n\
+         {}\n\n{}\n\
          ![Cost of one event, by number of services](benchmarks/scale.svg)\n\n{}\n\n\
          ## Reproduce\n\n```console\n# cargo xtask bench {}\n```\n\nAs root. [Every figure as JSON](benchmarks/scale.json).\n",
-        machine.time,
-        machine.cpu,
-        machine.cpus,
-        if machine.virtual_machine { ", virtual" } else { "" },
-        machine.kernel,
-        machine.load[0],
-        machine.load[1],
+        figures.machine.time,
+        figures.machine.sentence(),
         held_against(&[flat(figures)]),
         table(figures),
         figures.arguments.join(" "),

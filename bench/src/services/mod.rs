@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use millrace_tests::interrupt;
 
 use crate::{
-    cluster::{Cluster, Families},
+    cluster::{Clients, Cluster, Families},
     contestants::{Kind, Tooling},
     machine::Machine,
     report::{Figures, Participant, Report, Size, markdown::thousands},
@@ -34,6 +34,9 @@ pub struct Options {
     /// Address families of the services.
     #[arg(long, value_enum, default_value = "4")]
     pub families: Families,
+    /// Who calls the services, and where their endpoints are.
+    #[arg(long, value_enum, default_value = "pods")]
+    pub clients: Clients,
     /// Repetitions of every traffic figure; the report gives their median and extremes.
     #[arg(long, default_value_t = 5)]
     pub runs: u32,
@@ -61,14 +64,15 @@ pub struct Options {
     /// A Debian release's iptables and nft, unpacked; by default those that are installed.
     #[arg(long, env = "MILLRACE_RIVALS")]
     pub tools: Option<PathBuf>,
-    /// Where `benchmarks.md` goes, with a directory `benchmarks` beside it.
+    /// Where the page goes (`benchmarks.md`), with a directory beside it.
     #[arg(long, default_value = "target/bench")]
     pub out: PathBuf,
 }
 
 impl Options {
     fn kinds(&self) -> impl Iterator<Item = Kind> + use<'_> {
-        Kind::ALL.into_iter().filter(|kind| *kind == Kind::Direct || self.rivals.contains(kind))
+        let asked = |kind: &Kind| *kind == Kind::Direct || self.rivals.contains(kind);
+        Kind::ALL.into_iter().filter(move |kind| asked(kind) && kind.serves(self.clients))
     }
 
     fn tooling(&self) -> Tooling {
@@ -85,6 +89,7 @@ pub fn run(options: &Options) -> Result<Report> {
         arguments: std::env::args().skip(1).collect(),
         machine: Machine::look(),
         families: options.families,
+        clients: options.clients,
         runs: options.runs,
         rounds: options.rounds,
         limit_seconds: options.limit as f64,
@@ -93,7 +98,7 @@ pub fn run(options: &Options) -> Result<Report> {
     };
     let mut slow = BTreeMap::new();
     for &services in &options.sizes {
-        let cluster = Cluster { services: services.max(1), families: options.families };
+        let cluster = Cluster { services: services.max(1), families: options.families, clients: options.clients };
         let start = std::time::Instant::now();
         let measured = measure(cluster, options, &mut slow, &mut report.participants);
         report.sizes.push(measured.with_context(|| format!("{services} services"))?);
@@ -139,7 +144,11 @@ fn measure(
     }
     programming::changes(&mut stages, options.changes)?;
     traffic::measure(&mut stages, options.runs, options.rounds)?;
-    if cluster.services == options.churn {
+    for stage in &stages {
+        stage.contestant.check().with_context(|| stage.figures.kind.name())?;
+    }
+    // Clients outside would learn of it no sooner.
+    if cluster.services == options.churn && cluster.clients == Clients::Pods {
         churn::measure(&mut stages, options.churn_seconds)?;
     }
     let measured = stages.into_iter().map(|stage| stage.figures);

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     cluster::{self, Cluster},
-    topology::{NODE, own_binary},
+    topology::own_binary,
 };
 
 const METRICS: &str = "127.0.0.1:10249";
@@ -47,10 +47,10 @@ impl ApiServer {
     }
 }
 
-pub(super) fn start(node: &Node, api: &str, cluster: &Cluster, socket_lb: &str) -> Result<Child> {
+pub(super) fn start(node: &Node, api: &str, cluster: &Cluster, arguments: &[&str]) -> Result<Child> {
     let mut command: Command = node.place().command(&own_binary()?.with_file_name("millrace-agent"))?;
-    command.args(["run", "--node-name", NODE, "--zone", "a", "--source", "kube", "--kube-api", api]);
-    command.args(["--socket-lb", socket_lb]);
+    command.args(["run", "--node-name", cluster.clients.node(), "--zone", "a", "--source", "kube", "--kube-api", api]);
+    command.args(arguments);
     for address in node.addresses() {
         command.args(["--node-ip", &address.to_string()]);
     }

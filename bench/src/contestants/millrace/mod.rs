@@ -13,12 +13,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use millrace_agent::datapath::{Pins, status};
+use millrace_agent::datapath::{Pins, status, verdicts};
+use millrace_common::verdict::Verdict;
 use millrace_tests::interrupt;
 
 use super::{Contestant, Memory, Programmed};
 use crate::{
-    cluster::{Cluster, objects},
+    cluster::{Clients, Cluster, objects},
     topology::{Topology, end},
 };
 use agent::ApiServer;
@@ -26,12 +27,14 @@ use records::{Record, Records};
 
 /// Emulated or busy machines are slow; nothing here takes that long on a free one.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// The agent's option that has XDP serve clients outside.
+pub(super) const XDP: &str = "--xdp";
 /// How often the map is looked at: two cores serve the API server, the agent and this loop.
 const LOOK: Duration = Duration::from_micros(50);
 
 pub(super) struct Millrace {
-    /// `--socket-lb`
-    socket_lb: &'static str,
+    /// More of the agent's.
+    arguments: &'static [&'static str],
     cluster: Cluster,
     api: ApiServer,
     agent: Option<Child>,
@@ -50,9 +53,9 @@ impl Drop for Millrace {
 }
 
 impl Millrace {
-    pub(super) fn new(topology: Rc<Topology>, cluster: Cluster, socket_lb: &'static str) -> Result<Self> {
+    pub(super) fn new(topology: Rc<Topology>, cluster: Cluster, arguments: &'static [&'static str]) -> Result<Self> {
         let api = ApiServer::start(topology.node()?)?;
-        Ok(Self { socket_lb, cluster, api, agent: None, records: None, replaced: None, topology })
+        Ok(Self { arguments, cluster, api, agent: None, records: None, replaced: None, topology })
     }
 
     fn pins(&self) -> Result<Pins> {
@@ -89,14 +92,15 @@ impl Contestant for Millrace {
 
     /// The services are at the API server before the agent starts. What it took it says itself.
     fn program(&mut self) -> Result<Programmed> {
+        let node = self.cluster.clients.endpoints_node();
         for i in 0..self.cluster.services {
             self.api.double.apply(objects::service(&self.cluster, i));
             for &family in self.cluster.families.each() {
-                self.api.double.apply(objects::slice(i, &self.cluster.endpoints_of(i, family)));
+                self.api.double.apply(objects::slice(node, i, &self.cluster.endpoints_of(i, family)));
             }
         }
         let start = Instant::now();
-        self.agent = Some(agent::start(self.topology.node()?, &self.api.double.url(), &self.cluster, self.socket_lb)?);
+        self.agent = Some(agent::start(self.topology.node()?, &self.api.double.url(), &self.cluster, self.arguments)?);
         self.wait_until_programmed()?;
         let start = Some(start.elapsed());
         let took = agent::metric(self.topology.node()?, "kubeproxy_sync_proxy_rules_duration_seconds_sum")?;
@@ -112,7 +116,7 @@ impl Contestant for Millrace {
         let records = self.records.as_ref().context("the services are not programmed")?;
         let record = records.of_service(i, self.cluster.families.each()[0])?;
         self.replaced = Some((record, records.cluster_word(record)?));
-        self.api.double.apply(objects::slice(i, endpoints));
+        self.api.double.apply(objects::slice(self.cluster.clients.endpoints_node(), i, endpoints));
         Ok(())
     }
 
@@ -147,5 +151,14 @@ impl Contestant for Millrace {
             agent: Some(mib("VmRSS:")?),
             agent_anonymous: Some(mib("RssAnon:")?),
         })
+    }
+
+    /// XDP leaves to tc what it cannot serve, and endpoints on this node always.
+    fn check(&self) -> Result<()> {
+        if self.cluster.clients == Clients::Through && self.arguments.contains(&XDP) {
+            let served = verdicts(&self.pins()?)?.into_iter().find(|(verdict, _)| *verdict == Verdict::XdpServed);
+            ensure!(served.is_some_and(|(_, packets)| packets > 0), "XDP has served no packet of the clients outside");
+        }
+        Ok(())
     }
 }

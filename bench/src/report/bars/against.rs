@@ -26,7 +26,7 @@ pub(super) fn bars(report: &Report) -> Vec<Bar> {
 }
 
 /// Where it comes closest.
-fn better_than_rivals(report: &Report) -> Bar {
+pub(super) fn better_than_rivals(report: &Report) -> Bar {
     let median = |size: &Size, kind, position| -> Option<f64> {
         Some(size.of(kind)?.traffic(Operation::Connect, Destination::Service(position))?.p50_ratio.median)
     };

@@ -6,6 +6,7 @@ mod against;
 mod own;
 
 use super::Report;
+use crate::cluster::Clients;
 
 /// The size that the promises about programming name.
 const LARGE: u32 = 10_000;
@@ -21,7 +22,11 @@ pub struct Bar {
 
 #[must_use]
 pub fn bars(report: &Report) -> Vec<Bar> {
-    own::bars(report).into_iter().chain(against::bars(report)).collect()
+    match report.clients {
+        Clients::Pods => own::bars(report).into_iter().chain(against::bars(report)).collect(),
+        // What programming takes is the same as for pods.
+        Clients::Outside | Clients::Through => vec![against::better_than_rivals(report)],
+    }
 }
 
 fn not_measured() -> String {

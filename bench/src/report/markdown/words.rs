@@ -1,7 +1,7 @@
 //! What stands around the figures.
 
 use crate::{
-    cluster::Families,
+    cluster::{Clients, Families},
     contestants::Kind,
     machine::Guest,
     report::{
@@ -19,12 +19,12 @@ pub(super) fn opening(report: &Report) -> String {
         None => ("", virtually),
     };
     format!(
-        "# Benchmarks{}{}\n\n\
+        "# Benchmarks{}{}{}\n\n\
          One run of `cargo xtask bench services{option}`, {}, on {place}: {}, each on a \
          node of its own (network namespaces joined by veth), measured in turns of milliseconds. **Ratios count, not \
          microseconds**: every ratio is to the direct path of the same run, and stands as median (smallest-largest) of {} \
          runs.\n\n\
-         {}Machine: {} ({} {}{}, {:.0} GiB), kernel {}{}. Load average {:.1} at the beginning and {:.1} at the \
+         {}{}Machine: {} ({} {}{}, {:.0} GiB), kernel {}{}. Load average {:.1} at the beginning and {:.1} at the \
          end, the bench's own processes included. Other work of the machine stands back: all tools and agents run at \
          nice -15, client and server share one processor under SCHED_FIFO.\n",
         match report.families {
@@ -32,10 +32,16 @@ pub(super) fn opening(report: &Report) -> String {
             Families::V6 => " over IPv6",
             Families::Dual => " with two families",
         },
+        match report.clients {
+            Clients::Pods => "",
+            Clients::Outside => ", clients outside",
+            Clients::Through => ", clients outside, endpoints elsewhere",
+        },
         if machine.guest.is_some() { " in a virtual machine" } else { "" },
         machine.time,
         compared(report),
         report.runs,
+        way(report.clients),
         guest(report),
         machine.cpu,
         machine.cpus,
@@ -47,6 +53,23 @@ pub(super) fn opening(report: &Report) -> String {
         machine.load[0],
         machine.load[1],
     )
+}
+
+/// What the packets of clients outside meet.
+const fn way(clients: Clients) -> &'static str {
+    match clients {
+        Clients::Pods => "",
+        Clients::Outside => {
+            "Clients are outside, beyond a router, and call the services' node ports; the endpoints are on the node that \
+             they call. The uplinks are like cables: what they carry has whole checksums.\n\n"
+        }
+        Clients::Through => {
+            "Clients are outside, beyond a router, and call the services' node ports; the endpoints are on another node, so \
+             that questions and answers come to the node by its uplink and leave by it again. The direct path does not pass \
+             that node: half of what any of them adds is the way. The uplinks are like cables: what they carry has whole \
+             checksums.\n\n"
+        }
+    }
 }
 
 fn compared(report: &Report) -> &'static str {
@@ -91,10 +114,10 @@ pub fn held_against(bars: &[Bar]) -> String {
 }
 
 pub(super) fn promises(report: &Report) -> String {
-    held_against(&bars(report))
-        + "\nA node pays for what is attached to its pods' devices with every packet, whether it is a service's or not: \
+    let endpoint = "\nA node pays for what is attached to its pods' devices with every packet, whether it is a service's or not: \
             the lines *endpoint* below show how much. millrace's programs there serve UDP and all that the socket hooks do \
-            not; the rivals' share is netfilter's hooks and connection tracking.\n"
+            not; the rivals' share is netfilter's hooks and connection tracking.\n";
+    held_against(&bars(report)) + if report.clients == Clients::Pods { endpoint } else { "" }
 }
 
 pub(super) fn plots(report: &Report) -> String {
@@ -115,9 +138,12 @@ pub(super) fn reproduce(report: &Report) -> String {
         report.arguments.join(" "),
         if report.machine.guest.is_some() { " --in-vm" } else { "" },
         report.name(),
-        match report.families {
-            Families::V4 => " With `--families 6` it measures IPv6, on a page of its own.",
-            Families::V6 | Families::Dual => "",
+        match (report.families, report.clients) {
+            (Families::V4, Clients::Pods) => {
+                " With `--families 6` it measures IPv6, with `--clients outside` and `--clients through` node ports, each on a \
+                 page of its own."
+            }
+            _ => "",
         },
     )
 }
@@ -126,7 +152,7 @@ pub(super) fn participants(report: &Report) -> String {
     let mut text = String::from("## Who was compared\n\n");
     for participant in &report.participants {
         let name = participant.kind.name();
-        let what = what(participant.kind);
+        let what = what(participant.kind, report.clients);
         let line = match (&participant.absent, &participant.version) {
             (Some(why), _) => {
                 format!("- **{name}: NOT MEASURED, {why}.** {what}{}\n", elsewhere(participant.kind))
@@ -144,8 +170,11 @@ pub(super) fn participants(report: &Report) -> String {
     )
 }
 
-const fn what(kind: Kind) -> &'static str {
+const fn what(kind: Kind, clients: Clients) -> &'static str {
     match kind {
+        Kind::Millrace if !matches!(clients, Clients::Pods) => "packets are translated on tc, at the uplink.",
+        Kind::MillraceXdpGeneric => "`--xdp generic`: the same before tc, in the kernel's stack.",
+        Kind::MillraceXdpNative => "`--xdp native`: the same in the uplink's driver.",
         Kind::Direct => "no proxy; clients call the endpoints. What all ratios are to.",
         Kind::Millrace => "connections of pods are translated in connect(); UDP per packet.",
         Kind::MillraceTc => "`--socket-lb host-only`: pods are translated per packet, on their veths.",
