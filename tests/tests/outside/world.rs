@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use millrace_common::verdict::Verdict;
 use millrace_tests::{
     address::{in_family, twin},
     agent::Agent,
@@ -57,7 +58,34 @@ impl Backend {
     }
 }
 
+/// What the packets of a client outside meet first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Tc,
+    XdpGeneric,
+    XdpNative,
+}
+
+impl Entry {
+    const fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Tc => &[],
+            Self::XdpGeneric => &["--xdp", "generic"],
+            Self::XdpNative => &["--xdp", "native"],
+        }
+    }
+}
+
+/// One for each entry, one after the other.
+pub(crate) fn worlds() -> impl Iterator<Item = World> {
+    [Entry::Tc, Entry::XdpGeneric, Entry::XdpNative].into_iter().map(|entry| {
+        println!("{entry:?}");
+        World::create(entry)
+    })
+}
+
 pub(crate) struct World {
+    entry: Entry,
     // Order of the fields: the agent ends before its network does.
     pub(crate) agent: Option<Agent>,
     pub(crate) manifests: Manifests,
@@ -65,7 +93,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn create() -> Self {
+    fn create(entry: Entry) -> Self {
         let spec = |name, number| NodeSpec { name, zone: "a", number };
         let mut network = Network::create(&[spec("n1", 1), spec("n2", 2)]).unwrap();
         for (name, backend) in [("here", Backend::Here), ("there", Backend::There)] {
@@ -75,7 +103,10 @@ impl World {
         let routes: Vec<_> = routed.as_flattened().iter().map(|(ip, n1)| format!("route add {ip} via {n1}")).collect();
         network.router.ip(&routes).unwrap();
         let manifests = Manifests::create().unwrap();
-        let mut world = Self { agent: None, manifests, network };
+        if entry != Entry::Tc {
+            network.lay_cables().unwrap();
+        }
+        let mut world = Self { entry, agent: None, manifests, network };
         world.start();
         world
     }
@@ -83,7 +114,13 @@ impl World {
     /// Starts the agent; what the manifests say is in force when this returns.
     pub(crate) fn start(&mut self) {
         let n1 = self.network.node("n1").unwrap();
-        self.agent = Some(Agent::start(n1, &self.manifests, &[]).unwrap());
+        self.agent = Some(Agent::start(n1, &self.manifests, self.entry.arguments()).unwrap());
+    }
+
+    /// Where XDP was to serve what it can, it did.
+    pub(crate) fn assert_served_as_entered(&self) {
+        let served = self.network.node("n1").unwrap().count(Verdict::XdpServed).unwrap();
+        assert_eq!(served > 0, self.entry != Entry::Tc, "{:?}: XDP has served {served} packets", self.entry);
     }
 
     /// Writes the Service; in force when this returns.
