@@ -22,8 +22,35 @@ const IN_VM: &str = "--in-vm";
 
 impl Asked<'_> {
     pub(super) fn is_services(&self) -> bool {
-        self.0.first().is_some_and(|word| word == "services")
-            && !self.0.iter().any(|word| word == "--help" || word == "-h")
+        self.0.first().is_some_and(|word| word == "services") && !self.is_question()
+    }
+
+    fn is_question(&self) -> bool {
+        self.0.iter().any(|word| word == "--help" || word == "-h")
+    }
+
+    /// No benchmark is named.
+    pub(super) fn is_everything(&self) -> bool {
+        self.0.first().is_none_or(|word| word.starts_with('-')) && !self.is_question()
+    }
+
+    pub(super) fn has_services(&self) -> bool {
+        self.is_services() || self.is_everything()
+    }
+
+    /// As words for the benchmark of services, whether it is named or not.
+    pub(super) fn services(&self) -> Vec<String> {
+        let name = self.is_everything().then(|| "services".to_owned());
+        name.into_iter().chain(self.0.iter().cloned()).collect()
+    }
+
+    /// Every benchmark, one after the other, where none is named.
+    pub(super) fn parts(&self) -> Vec<Vec<String>> {
+        let out: Vec<_> =
+            self.value("--out").into_iter().flat_map(|out| ["--out".to_owned(), out.to_owned()]).collect();
+        let clients = |who: &str| [self.services(), vec!["--clients".to_owned(), who.to_owned()]].concat();
+        let rest = ["packets", "scale"].map(|name| [vec![name.to_owned()], out.clone()].concat());
+        [self.services(), clients("outside"), clients("through")].into_iter().chain(rest).collect()
     }
 
     pub(super) fn in_vm(&self) -> bool {
@@ -108,6 +135,24 @@ mod tests {
             assert!(!Asked(&words(line)).is_services(), "{line}");
         }
         assert!(Asked(&words("services --sizes 1")).is_services());
+    }
+
+    #[test]
+    fn who_names_none_has_all_of_them() {
+        assert!(Asked(&[]).is_everything() && !Asked(&words("--help")).is_everything());
+        assert!(Asked(&words("--rivals ipvs")).has_services() && !Asked(&words("scale --out docs")).has_services());
+        let parts = Asked(&words("--sizes 1 --out docs")).parts();
+        let lines: Vec<String> = parts.iter().map(|part| part.join(" ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "services --sizes 1 --out docs",
+                "services --sizes 1 --out docs --clients outside",
+                "services --sizes 1 --out docs --clients through",
+                "packets --out docs",
+                "scale --out docs",
+            ]
+        );
     }
 
     #[test]
