@@ -29,7 +29,9 @@ pub fn spread(runs: &[f64]) -> Spread {
     let mut sorted = runs.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
-    Spread { median: at(sorted.len() / 2), min: at(0), max: at(sorted.len().saturating_sub(1)) }
+    // Of two in the middle neither is.
+    let (low, high) = (at(sorted.len().saturating_sub(1) / 2), at(sorted.len() / 2));
+    Spread { median: f64::midpoint(low, high), min: at(0), max: at(sorted.len().saturating_sub(1)) }
 }
 
 #[cfg(test)]
@@ -48,5 +50,6 @@ mod tests {
     fn a_spread_names_the_middle_run_and_the_extremes() {
         let spread = spread(&[1.02, 0.99, 1.00]);
         assert_eq!((spread.min, spread.median, spread.max), (0.99, 1.00, 1.02));
+        assert_eq!(super::spread(&[1.0, 3.0]).median, 2.0);
     }
 }

@@ -4,8 +4,7 @@
 //! ```text
 //!  pods:     [ client 192.168.1.11 ]--[ node 10.0.0.1 ]--[ server 192.168.1.100, 192.168.3.0/24 ]
 //!  outside:  [ client 203.0.113.9 ]--[ router ]--[ node 10.0.0.1 ]--[ server 192.168.1.100, 192.168.3.0/24 ]
-//!  through:  [ client 203.0.113.9 ]--[ router ]--[ node 10.0.0.1 ]
-//!                                            `---[ node 10.0.0.2 ]--[ server 192.168.2.100, 192.168.3.0/24 ]
+//!  through:  [ client 203.0.113.9 ]--[ router ]--[ node 10.0.0.1 ]--[ node 10.0.0.2 ]--[ server 192.168.2.100, 192.168.3.0/24 ]
 //! ```
 
 use std::{
@@ -18,7 +17,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use millrace_tests::{
     address::{in_family, twin},
-    network::{Network, NodeSpec},
+    cable::like_a_cable,
+    network::{Network, NodeSpec, OUTSIDE},
     node::Node,
     place::{self, Place},
 };
@@ -64,8 +64,7 @@ impl Topology {
         let server = serve(node)?;
         if clients != Clients::Pods {
             lead_to_addresses(&network, clients)?;
-            // As from a network card, also for XDP.
-            network.lay_cables()?;
+            lay_cables(&network)?;
         }
         Ok(Self { clients, server, network })
     }
@@ -185,15 +184,36 @@ fn add_addresses(node: &Node) -> Result<()> {
     ])
 }
 
-/// The router's way to [`ANSWERING`], and the other node's.
+/// The way to [`ANSWERING`], and back, is by the node with the proxy: without one it is a router, which is what a proxy is
+/// held against.
 fn lead_to_addresses(network: &Network, clients: Clients) -> Result<()> {
-    let home = network.node(clients.endpoints_node())?;
-    let routes = [
-        format!("route add {ANSWERING}/24 via {}", home.v4),
-        format!("route add {}/64 via {}", twin(ANSWERING), twin(home.v4)),
-    ];
-    network.router.ip(&routes)?;
-    network.nodes().iter().filter(|node| node.name != home.name).try_for_each(|node| node.netns.ip(&routes))
+    let (called, home) = (network.node(clients.node())?, network.node(clients.endpoints_node())?);
+    let to_pods = |via: &Node| {
+        [
+            format!("route add {ANSWERING}/24 via {}", via.v4),
+            format!("route add {}/64 via {}", twin(ANSWERING), twin(via.v4)),
+        ]
+    };
+    network.router.ip(&to_pods(called))?;
+    if called.name == home.name {
+        return Ok(());
+    }
+    called.netns.ip(&to_pods(home))?;
+    // It would tell both of the shorter way.
+    called.netns.sysctl(&[("ipv4/conf/all/send_redirects", "0"), ("ipv4/conf/uplink/send_redirects", "0")])?;
+    home.netns.sysctl(&[("ipv4/conf/all/accept_redirects", "0"), ("ipv6/conf/uplink/accept_redirects", "0")])?;
+    network.router.sysctl(&[("ipv6/conf/all/accept_redirects", "0")])?;
+    home.netns.ip(&[
+        format!("route add {OUTSIDE}/32 via {}", called.v4),
+        format!("route add {}/128 via {}", twin(OUTSIDE), twin(called.v4)),
+    ])
+}
+
+/// Both ends of every uplink: what comes by it has whole checksums, as from a network card, is put together (GRO) for all
+/// contestants alike, and what native XDP sends is received.
+fn lay_cables(network: &Network) -> Result<()> {
+    network.lay_cables()?;
+    network.nodes().iter().try_for_each(|node| node.netns.run(|| like_a_cable("uplink"))?)
 }
 
 /// Client and server share a processor, the last that this process may use. On two of them an exchange costs whatever

@@ -93,7 +93,7 @@ pub enum Kind {
     Millrace,
     /// millrace with `--socket-lb host-only`: pods are translated per packet, on their veths.
     MillraceTc,
-    /// millrace with `--xdp generic`, for clients outside.
+    /// millrace with `--xdp generic`, for clients outside whose endpoints are elsewhere.
     MillraceXdpGeneric,
     /// The same with `--xdp native`.
     MillraceXdpNative,
@@ -138,12 +138,13 @@ impl Kind {
         matches!(self, Self::Millrace | Self::MillraceTc | Self::MillraceXdpGeneric | Self::MillraceXdpNative)
     }
 
-    /// Whether it is a way of its own for these clients' packets: sockets and veths are pods', XDP is the uplink's.
+    /// Whether it is a way of its own for these clients' packets: sockets and veths are pods', and XDP leaves endpoints of
+    /// its own node to tc.
     #[must_use]
     pub const fn serves(self, clients: Clients) -> bool {
         match self {
             Self::MillraceTc => matches!(clients, Clients::Pods),
-            Self::MillraceXdpGeneric | Self::MillraceXdpNative => !matches!(clients, Clients::Pods),
+            Self::MillraceXdpGeneric | Self::MillraceXdpNative => matches!(clients, Clients::Through),
             _ => true,
         }
     }

@@ -161,6 +161,12 @@ impl Report {
         format!("benchmarks{place}{clients}{family}")
     }
 
+    /// Whether it was measured.
+    #[must_use]
+    pub fn has(&self, kind: Kind) -> bool {
+        self.participants.iter().any(|participant| participant.kind == kind && participant.absent.is_none())
+    }
+
     #[must_use]
     pub fn is_emulated(&self) -> bool {
         self.machine.guest.as_ref().is_some_and(|guest| guest.emulated)

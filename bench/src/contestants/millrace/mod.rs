@@ -19,7 +19,7 @@ use millrace_tests::interrupt;
 
 use super::{Contestant, Memory, Programmed};
 use crate::{
-    cluster::{Clients, Cluster, objects},
+    cluster::{Cluster, objects},
     topology::{Topology, end},
 };
 use agent::ApiServer;
@@ -153,9 +153,9 @@ impl Contestant for Millrace {
         })
     }
 
-    /// XDP leaves to tc what it cannot serve, and endpoints on this node always.
+    /// XDP leaves to tc what it cannot serve.
     fn check(&self) -> Result<()> {
-        if self.cluster.clients == Clients::Through && self.arguments.contains(&XDP) {
+        if self.arguments.contains(&XDP) {
             let served = verdicts(&self.pins()?)?.into_iter().find(|(verdict, _)| *verdict == Verdict::XdpServed);
             ensure!(served.is_some_and(|(_, packets)| packets > 0), "XDP has served no packet of the clients outside");
         }

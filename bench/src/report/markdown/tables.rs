@@ -16,6 +16,7 @@ use crate::{
 };
 
 const ENDPOINT: Destination = Destination::Endpoint;
+const RANDOM: Destination = Destination::Service(Position::Random);
 const LAST: Destination = Destination::Service(Position::Last);
 
 /// All of them, with their headings.
@@ -112,7 +113,7 @@ fn traffic_line(
 
 fn both(report: &Report, operation: Operation, read: fn(&Traffic) -> Spread) -> Vec<Line> {
     let lines = kinds(report).flat_map(|kind| destinations(kind).map(move |to| (kind, to)));
-    let wanted = lines.filter(|(_, to)| *to == LAST || *to == ENDPOINT);
+    let wanted = lines.filter(|(_, to)| [RANDOM, LAST, ENDPOINT].contains(to));
     wanted.map(|(kind, to)| traffic_line(report, kind, to, operation, read)).collect()
 }
 

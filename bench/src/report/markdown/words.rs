@@ -61,13 +61,14 @@ const fn way(clients: Clients) -> &'static str {
         Clients::Pods => "",
         Clients::Outside => {
             "Clients are outside, beyond a router, and call the services' node ports; the endpoints are on the node that \
-             they call. The uplinks are like cables: what they carry has whole checksums.\n\n"
+             they call. The uplinks are like cables: what they carry has whole checksums, and is put together on arrival \
+             (GRO).\n\n"
         }
         Clients::Through => {
             "Clients are outside, beyond a router, and call the services' node ports; the endpoints are on another node, so \
-             that questions and answers come to the node by its uplink and leave by it again. The direct path does not pass \
-             that node: half of what any of them adds is the way. The uplinks are like cables: what they carry has whole \
-             checksums.\n\n"
+             that questions and answers come to the node by its uplink and leave by it again. The direct path leads through \
+             that node, too, as through a router. The uplinks are like cables: what they carry has whole checksums, and is \
+             put together on arrival (GRO).\n\n"
         }
     }
 }
@@ -116,14 +117,15 @@ pub fn held_against(bars: &[Bar]) -> String {
 pub(super) fn promises(report: &Report) -> String {
     let endpoint = "\nA node pays for what is attached to its pods' devices with every packet, whether it is a service's or not: \
             the lines *endpoint* below show how much. millrace's programs there serve UDP and all that the socket hooks do \
-            not; the rivals' share is netfilter's hooks and connection tracking.\n";
+            not; the rivals' share is netfilter's hooks and connection tracking. Where millrace's are below 1, it is because \
+            packets from pod to pod of one node go past its stack (`--host-routing`), which no other does.\n";
     held_against(&bars(report)) + if report.clients == Clients::Pods { endpoint } else { "" }
 }
 
 pub(super) fn plots(report: &Report) -> String {
     let plot = |file, what| format!("![{what}, by number of services]({}/{file})\n", report.name());
     [
-        plot("connect.svg", "Time of connect() to the last service, as a ratio to the direct path"),
+        plot("connect.svg", "Time of connect() to a random service, as a ratio to the direct path"),
         plot("programming.svg", "Milliseconds to program all services"),
         plot("change.svg", "Milliseconds for one change"),
     ]
@@ -155,12 +157,20 @@ pub(super) fn participants(report: &Report) -> String {
         let what = what(participant.kind, report.clients);
         let line = match (&participant.absent, &participant.version) {
             (Some(why), _) => {
-                format!("- **{name}: NOT MEASURED, {why}.** {what}{}\n", elsewhere(participant.kind))
+                format!("- **{name}: NOT MEASURED, {why}.** {what}{}\n", elsewhere(participant.kind, report.clients))
             }
             (None, Some(version)) => format!("- **{name}**: {what} ({version})\n"),
             (None, None) => format!("- **{name}**: {what}\n"),
         };
         text.push_str(&line);
+    }
+    let unasked = Kind::ALL.into_iter().filter(|kind| {
+        kind.serves(report.clients) && report.participants.iter().all(|participant| participant.kind != *kind)
+    });
+    for kind in unasked {
+        let name = kind.name();
+        let where_else = elsewhere(kind, report.clients);
+        text.push_str(&format!("- **{name}: NOT MEASURED, this run was not asked for it.**{where_else}\n"));
     }
     text + &format!(
         "\nkube-proxy itself is not run: each mode's rules are generated as its proxier lays them out and applied with \
@@ -189,9 +199,9 @@ const fn what(kind: Kind, clients: Clients) -> &'static str {
 }
 
 /// Where one that is absent is measured all the same.
-const fn elsewhere(kind: Kind) -> &'static str {
+const fn elsewhere(kind: Kind, clients: Clients) -> &'static str {
     match kind {
-        Kind::Ipvs => {
+        Kind::Ipvs if matches!(clients, Clients::Pods) => {
             " On a kernel without it, `cargo xtask bench services` measures it in a virtual machine with Debian's, beside \
              all others: [benchmarks-vm.md](benchmarks-vm.md)."
         }
@@ -210,8 +220,14 @@ pub(super) fn limits(report: &Report) -> String {
          - The rivals' generators do less than kube-proxy where they differ, which favours the rivals; their memory is the \
          kernel's only, since no kube-proxy runs.\n",
     );
-    if report.participants.iter().any(|participant| participant.kind == Kind::Ipvs && participant.absent.is_some()) {
-        text.push_str("- IPVS, which this kernel does not have.\n");
+    if report.clients != Clients::Pods {
+        text.push_str(
+            "- What native XDP saves on a network card: a veth's driver has the packet in the stack's form already, and copies \
+             it into XDP's first.\n",
+        );
+    }
+    if !report.has(Kind::Ipvs) {
+        text.push_str("- IPVS, which did not take part.\n");
     }
     if report.machine.guest.is_some() && report.sizes.iter().all(|size| size.figures.iter().all(|f| f.churn.is_none()))
     {
