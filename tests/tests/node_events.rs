@@ -118,9 +118,8 @@ fn zone_taint_and_addresses_are_followed_without_a_restart() {
     server.apply(object("b", None));
     until("the node is in zone b", &|| answering(&host, CLUSTER_IP, 80) == ["for-b"]);
 
-    let answers = |taint| (server.apply(object("b", taint)), taint.map_or("200", |_| "503"));
-    for taint in [Some("ToBeDeletedByClusterAutoscaler"), None] {
-        let (_, healthz) = answers(taint);
+    for (taint, healthz) in [(Some("ToBeDeletedByClusterAutoscaler"), "503"), (None, "200")] {
+        server.apply(object("b", taint));
         until("load balancers are told whether the node goes", &|| status(node, "/healthz") == healthz);
         assert_eq!(status(node, "/livez"), "200");
     }

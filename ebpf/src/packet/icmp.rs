@@ -27,7 +27,7 @@ use super::{
 use crate::stats::count;
 
 /// What a quote has of its transport at least (RFC 792): both ports, and four bytes more.
-const PORTS: u32 = 8;
+const QUOTED: u32 = 8;
 
 /// True for an ICMP error that is here as a whole.
 #[inline(always)]
@@ -97,8 +97,8 @@ pub(super) fn translate<F: Network, H: Hook>(
 fn read_quote<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, quoted: &mut Packet<F::Address>) -> bool {
     if F::read(skb, quoted, true) != Shape::Readable
         || quoted.part == Part::Tail
-        || quoted.l4_length < PORTS
-        || quoted.l4 + PORTS > packet.l4 + packet.l4_length
+        || quoted.l4_length < QUOTED
+        || quoted.l4 + QUOTED > packet.l4 + packet.l4_length
         || !protocol::has_ports(quoted.tuple.protocol)
     {
         return false;

@@ -8,8 +8,11 @@ use millrace_tests::{
 };
 
 /// Who takes part, both families in one list.
+#[derive(Default)]
 pub(super) struct Parties {
     pub(super) frontends: Vec<SocketAddr>,
+    /// Frontends of services that nobody serves.
+    pub(super) without_endpoints: Vec<SocketAddr>,
     pub(super) backends: Vec<SocketAddr>,
     /// Whom a backend may see in its client's place: the node, and the address that stands for a pod that meets itself.
     pub(super) stand_ins: Vec<IpAddr>,
@@ -18,7 +21,11 @@ pub(super) struct Parties {
 impl Parties {
     pub(super) fn judge(&self, frame: &[u8], out: &Outcome) {
         match out.action {
-            Action::Drop => {}
+            Action::Drop => {
+                if let Ok(was) = Seen::frame(frame) {
+                    assert!(self.concerns(&was), "dropped, and none of ours: {was:#?}");
+                }
+            }
             Action::Next if out.frame == frame => {}
             Action::Next | Action::Redirect | Action::Transmit => {
                 assert_ne!(out.frame, frame, "{:?} of a frame as it came", out.action);
@@ -36,6 +43,13 @@ impl Parties {
             }
             Action::Pass | Action::Other(_) => panic!("{out:?}"),
         }
+    }
+
+    /// Whether one of its addresses is a service's or stands in for a client.
+    fn concerns(&self, packet: &Seen) -> bool {
+        let known = self.frontends.iter().chain(&self.without_endpoints).chain(&self.backends).map(SocketAddr::ip);
+        let known: Vec<IpAddr> = known.chain(self.stand_ins.iter().copied()).collect();
+        [packet.source.ip(), packet.destination.ip()].iter().any(|ip| known.contains(ip))
     }
 
     /// But for who talks to whom, nothing is different.
