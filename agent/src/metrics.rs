@@ -138,7 +138,8 @@ impl Metrics {
         r.register("millrace_conflicting_frontends", "Frontends that an older Service holds", self.conflicts.clone());
         r.register(
             "millrace_held_services",
-            "Services that stay as an earlier agent left them until a rejected file or object is corrected",
+            "Services that stay as an earlier agent left them until a rejected file or object is corrected; told once the source is \
+             complete",
             self.held_services.clone(),
         );
         r.register(

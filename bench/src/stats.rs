@@ -29,7 +29,7 @@ pub fn spread(runs: &[f64]) -> Spread {
     let mut sorted = runs.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
-    // Of two in the middle neither is.
+    // Between the two middle ones, where there are two.
     let (low, high) = (at(sorted.len().saturating_sub(1) / 2), at(sorted.len() / 2));
     Spread { median: f64::midpoint(low, high), min: at(0), max: at(sorted.len().saturating_sub(1)) }
 }

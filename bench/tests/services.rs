@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use millrace_bench::{
@@ -55,8 +56,16 @@ fn left_behind(child: &Child) -> Vec<String> {
     places.iter().flat_map(|place| entries(place)).filter(|name| name.starts_with(&prefix)).collect()
 }
 
+/// Client and server go before all other processes of their processor: two runs would starve each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn every_contestant_is_measured_beside_the_others() {
+    let _alone = alone();
     let out = tempfile::tempdir().unwrap();
     let mut child = bench(&FEW, out.path()).spawn().unwrap();
     assert!(child.wait().unwrap().success());
@@ -74,6 +83,7 @@ fn every_contestant_is_measured_beside_the_others() {
 /// XDP serves clients whose endpoints are elsewhere; a run in which it did not fails.
 #[test]
 fn clients_outside_are_measured_at_node_ports() {
+    let _alone = alone();
     const THROUGH: [&str; 8] = [
         "services",
         "--clients=through",
@@ -89,6 +99,12 @@ fn clients_outside_are_measured_at_node_ports() {
     assert!(child.wait().unwrap().success());
     assert_eq!(left_behind(&child), Vec::<String>::new());
     let report = report::read(&out.path().join("benchmarks-through/services.json")).unwrap();
+    let few =
+        ["services", "--clients=outside", "--rivals=millrace", "--sizes=1", "--runs=1", "--rounds=4", "--changes=2"];
+    assert!(bench(&few, out.path()).status().unwrap().success());
+    let outside = report::read(&out.path().join("benchmarks-outside/services.json")).unwrap();
+    has_traffic(outside.sizes[0].of(Kind::Millrace).unwrap());
+
     let compared: Vec<Kind> = report.participants.iter().map(|participant| participant.kind).collect();
     let xdp = [Kind::MillraceXdpGeneric, Kind::MillraceXdpNative];
     assert_eq!(compared, [&[Kind::Direct, Kind::Millrace][..], &xdp, &[Kind::Nftables]].concat());
@@ -131,6 +147,7 @@ fn is_measured(report: &Report, kind: Kind) {
 
 #[test]
 fn an_interrupted_run_takes_down_what_it_made() {
+    let _alone = alone();
     let out = tempfile::tempdir().unwrap();
     let mut child = bench(&FEW, out.path()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

@@ -31,9 +31,10 @@ flow finds its table full, as in a flood: it evicts another. What is sent on is 
 any figure, nor is the kernel's own part in a redirection. XDP asks for a flow's way once a second: among 100,000 services \
 each flow is met less often than that here, and the kernel is asked for every packet.
 
-Why services at random cost more: each packet then finds its frontend, its service, its slots, its backend and both entries \
-of its flow in lines that no packet before it has touched, and what 100,000 services and as many flows take together does \
-not fit into a processor's own cache. The number of lookups is the same; they wait for memory.";
+Why services at random cost more, as far as it was not measured: each packet then finds its frontend, its service, its slots, \
+its backend and both entries of its flow in lines that no packet before it has touched, and what 100,000 services and as many \
+flows take together does not fit into a processor's own cache. The programs look up as often; the lookups wait for memory. \
+XDP asks the kernel for a route besides.";
 
 impl Case {
     /// With program and family.

@@ -15,8 +15,8 @@ use crate::report::{
 const GROWTH: f64 = 2.0;
 
 const NOTE: &str = "Parsed, decided on and written to the kernel's maps on one thread, by the agent's own pipeline. \
-    Memory is this\nprocess's, with the simulated cluster in it. The last line is another cluster: its services have 50 endpoints \
-    each, five times\nas many, and a change of one is as much more to read and to write.";
+    Memory is this\nprocess's, with the simulated cluster in it. The last line of the first table, which the promise leaves \
+    out, is another cluster: its\nservices have 50 endpoints each, and a change of one is as much more to read and to write.";
 
 /// Two tables: one event's cost by the cluster's size, and the largest cluster at several speeds.
 pub fn table(figures: &Figures) -> String {

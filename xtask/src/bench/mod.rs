@@ -42,7 +42,9 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         }
         return in_vm::measure(&asked);
     }
-    if asked.has_services() && asked.wants("ipvs") && !has_ipvs() {
+    // The machine has no clients outside.
+    let of_pods = asked.value("--clients").is_none_or(|clients| clients == "pods");
+    if asked.has_services() && of_pods && asked.wants("ipvs") && !has_ipvs() {
         beside(&asked);
     }
     if !asked.is_everything() {

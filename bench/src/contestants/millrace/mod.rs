@@ -156,8 +156,10 @@ impl Contestant for Millrace {
     /// XDP leaves to tc what it cannot serve.
     fn check(&self) -> Result<()> {
         if self.arguments.contains(&XDP) {
-            let served = verdicts(&self.pins()?)?.into_iter().find(|(verdict, _)| *verdict == Verdict::XdpServed);
-            ensure!(served.is_some_and(|(_, packets)| packets > 0), "XDP has served no packet of the clients outside");
+            let verdicts = verdicts(&self.pins()?)?;
+            let count = |wanted| verdicts.iter().find(|(verdict, _)| *verdict == wanted).map_or(0, |(_, count)| *count);
+            let (served, left) = (count(Verdict::XdpServed), count(Verdict::XdpLeft));
+            ensure!(served > left, "XDP has served {served} packets of the clients outside, and left {left} to tc");
         }
         Ok(())
     }

@@ -68,15 +68,20 @@ const fn way(clients: Clients) -> &'static str {
             "Clients are outside, beyond a router, and call the services' node ports; the endpoints are on another node, so \
              that questions and answers come to the node by its uplink and leave by it again. The direct path leads through \
              that node, too, as through a router. The uplinks are like cables: what they carry has whole checksums, and is \
-             put together on arrival (GRO).\n\n"
+             put together on arrival (GRO). XDP looks at every packet that comes by an uplink: what is none of a service's \
+             pays for that, too (the lines *endpoint*), and large packets of the stack's are worth less with it \
+             (throughput).\n\n"
         }
     }
 }
 
 fn compared(report: &Report) -> &'static str {
-    match report.machine.guest {
-        Some(_) => "millrace, kube-proxy's modes, IPVS among them, and no proxy at all",
-        None => "millrace, kube-proxy's modes and no proxy at all",
+    let has_rivals =
+        report.participants.iter().any(|participant| participant.kind.is_rival() && participant.absent.is_none());
+    match (has_rivals, report.has(Kind::Ipvs)) {
+        (false, _) => "millrace and no proxy at all",
+        (true, false) => "millrace, kube-proxy's modes and no proxy at all",
+        (true, true) => "millrace, kube-proxy's modes, IPVS among them, and no proxy at all",
     }
 }
 
@@ -221,6 +226,9 @@ pub(super) fn limits(report: &Report) -> String {
          kernel's only, since no kube-proxy runs.\n",
     );
     if report.clients != Clients::Pods {
+        text.push_str("- Throughput: the direct path's own differs by a quarter from one moment to the next here.\n");
+    }
+    if report.clients == Clients::Through {
         text.push_str(
             "- What native XDP saves on a network card: a veth's driver has the packet in the stack's form already, and copies \
              it into XDP's first.\n",
