@@ -68,16 +68,6 @@ pub enum Clients {
 }
 
 impl Clients {
-    /// As on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pods => "pods",
-            Self::Outside => "outside",
-            Self::Through => "through",
-        }
-    }
-
     /// The node with the proxy.
     #[must_use]
     pub const fn node(self) -> &'static str {

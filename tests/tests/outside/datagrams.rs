@@ -19,11 +19,7 @@ const PORT: u16 = 8090;
 #[test]
 fn fragments_reach_every_kind_of_backend_and_come_back() {
     for mut world in worlds() {
-        for (backend, external_local) in Backend::ALL
-            .into_iter()
-            .map(|backend| (backend, false))
-            .chain([(Backend::Here, true), (Backend::Host, true)])
-        {
+        for (backend, external_local) in Backend::under_every_policy() {
             world.serve(&Service { external_local, ..service(&[backend], PORT) });
             for v6 in [false, true] {
                 let what = format!("{backend:?}, Local {external_local}, IPv6 {v6}");

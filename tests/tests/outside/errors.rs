@@ -27,11 +27,7 @@ const NARROW: u32 = 1300;
 #[test]
 fn a_client_is_refused_by_the_backend_behind_the_node_port() {
     for mut world in worlds() {
-        for (backend, external_local) in Backend::ALL
-            .into_iter()
-            .map(|backend| (backend, false))
-            .chain([(Backend::Here, true), (Backend::Host, true)])
-        {
+        for (backend, external_local) in Backend::under_every_policy() {
             world.serve(&Service { external_local, ..service(&[backend], SILENT) });
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 let to = [node_port(false), node_port(true)];
@@ -49,11 +45,7 @@ fn a_client_is_refused_by_the_backend_behind_the_node_port() {
 #[test]
 fn a_backend_hears_that_its_client_is_gone() {
     for mut world in worlds() {
-        for (backend, external_local) in Backend::ALL
-            .into_iter()
-            .map(|backend| (backend, false))
-            .chain([(Backend::Here, true), (Backend::Host, true)])
-        {
+        for (backend, external_local) in Backend::under_every_policy() {
             world.serve(&Service { external_local, ..service(&[backend], SILENT) });
             for v6 in [false, true] {
                 let server = udp(world.netns(backend), SocketAddr::new(any(v6), SILENT));
@@ -126,11 +118,7 @@ fn connections_pass_links_that_are_narrower_than_their_ends() {
             [false, true].map(|v6| format!("route add {} dev outside mtu lock {NARROW}", in_family(OUTSIDE, v6)));
         world.network.router.ip(&routes).unwrap();
 
-        for (backend, external_local) in Backend::ALL
-            .into_iter()
-            .map(|backend| (backend, false))
-            .chain([(Backend::Here, true), (Backend::Host, true)])
-        {
+        for (backend, external_local) in Backend::under_every_policy() {
             world.serve(&Service { external_local, ..service(&[backend], SILENT) });
             for v6 in [false, true] {
                 let what = format!("{backend:?}, Local {external_local}, IPv6 {v6}");

@@ -41,6 +41,11 @@ pub(crate) enum Backend {
 impl Backend {
     pub(crate) const ALL: [Self; 4] = [Self::Here, Self::There, Self::Host, Self::OtherHost];
 
+    /// Each, and whether the external policy is Local: then only one on the node that is called can serve.
+    pub(crate) fn under_every_policy() -> impl Iterator<Item = (Self, bool)> {
+        Self::ALL.into_iter().map(|backend| (backend, false)).chain([(Self::Here, true), (Self::Host, true)])
+    }
+
     pub(crate) const fn node(self) -> &'static str {
         match self {
             Self::Here | Self::Host => "n1",

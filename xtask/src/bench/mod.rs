@@ -23,7 +23,7 @@ const LARGEST: u32 = 10_000;
 pub(crate) struct Arguments {
     /// Which benchmark, and its options: `services --sizes 1,1000 --out DIR`; `services --help` lists them. `services
     /// --in-vm` runs in a virtual machine with Debian's kernel, which has IPVS, and nowhere else. Without a name all of them
-    /// run, for an hour and a half: services (for pods, and for clients outside), packets, scale; options are those of
+    /// run, for hours: services (for pods, and for clients outside), packets, scale; options are those of
     /// `services`, and `--out` is everybody's
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use millrace_agent::datapath::{Pins, status, verdicts};
+use millrace_agent::datapath::{Pins, status};
 use millrace_common::verdict::Verdict;
 use millrace_tests::interrupt;
 
@@ -156,9 +156,8 @@ impl Contestant for Millrace {
     /// XDP leaves to tc what it cannot serve.
     fn check(&self) -> Result<()> {
         if self.arguments.contains(&XDP) {
-            let verdicts = verdicts(&self.pins()?)?;
-            let count = |wanted| verdicts.iter().find(|(verdict, _)| *verdict == wanted).map_or(0, |(_, count)| *count);
-            let (served, left) = (count(Verdict::XdpServed), count(Verdict::XdpLeft));
+            let node = self.topology.node()?;
+            let (served, left) = (node.count(Verdict::XdpServed)?, node.count(Verdict::XdpLeft)?);
             ensure!(served > left, "XDP has served {served} packets of the clients outside, and left {left} to tc");
         }
         Ok(())
