@@ -12,6 +12,9 @@ pub(crate) const END: &str = "MILLRACE-MACHINE-END";
 /// Opens a line of a test that records what a kernel is like.
 pub(crate) const RECORD: &str = "MILLRACE-RECORD";
 
+/// What a kernel says when it gives up, or should.
+const PANICS: [&str; 3] = ["Kernel panic", "BUG: unable to handle", "Oops:"];
+
 /// Collects lines of a console.
 #[derive(Debug, Default)]
 pub(crate) struct Console {
@@ -19,15 +22,33 @@ pub(crate) struct Console {
     passed: usize,
     failed: Vec<String>,
     ended: Option<bool>,
+    /// The first line of a panic.
+    panic: Option<String>,
+    /// The beginning of a line whose end has not come yet.
+    pending: Vec<u8>,
     pub(crate) times: Times,
     /// What follows the word, of each line that has it.
     pub(crate) records: Vec<String>,
 }
 
 impl Console {
+    /// Takes output in as it comes, and gives back the lines that are complete.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Vec<String> {
+        self.pending.extend_from_slice(bytes);
+        let mut lines = Vec::new();
+        while let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.pending.drain(..=end).collect();
+            lines.push(String::from_utf8_lossy(&line).trim_end().to_owned());
+        }
+        lines
+    }
+
     /// A line, and when it came.
     pub(crate) fn line(&mut self, line: &str, at: Duration) {
         self.times.line(line, at);
+        if self.panic.is_none() && PANICS.iter().any(|word| line.contains(word)) {
+            self.panic = Some(line.to_owned());
+        }
         // A kernel message may stand before the word on the same line.
         if after(line, BEGIN).is_some() {
             self.began = true;
@@ -45,6 +66,15 @@ impl Console {
         }
     }
 
+    /// The test that was seen last, and whether it ended.
+    pub(crate) fn last_test(&self) -> Option<String> {
+        self.times.last(&String::from_utf8_lossy(&self.pending))
+    }
+
+    pub(crate) fn panicked(&self) -> Option<&str> {
+        self.panic.as_deref()
+    }
+
     pub(crate) fn ended(&self) -> bool {
         self.ended.is_some()
     }
@@ -53,12 +83,13 @@ impl Console {
     /// Why these lines are no proof that `expected` test binaries passed.
     pub(crate) fn verdict(&self, expected: usize) -> Result<(), String> {
         let failed = self.failed.join(", ");
+        let how = self.panic.as_deref().unwrap_or("panic or hang");
         match self.ended {
             None if !self.began => Err("the machine did not start".to_owned()),
             None if failed.is_empty() => {
-                Err(format!("the machine ended after {} of {expected} test binaries: panic or hang", self.passed))
+                Err(format!("the machine ended after {} of {expected} test binaries: {how}", self.passed))
             }
-            None => Err(format!("failed: {failed}; then the machine ended too early: panic or hang")),
+            None => Err(format!("failed: {failed}; then the machine ended too early: {how}")),
             Some(true) if failed.is_empty() && self.passed == expected => Ok(()),
             Some(_) if failed.is_empty() => Err(format!("{} of {expected} test binaries passed", self.passed)),
             Some(_) => Err(format!("failed: {failed}")),
@@ -105,13 +136,22 @@ mod tests {
             "MILLRACE-MACHINE-RESULT kernel_boot 0",
             "Kernel panic - not syncing",
         ]);
-        assert!(console.verdict(2).expect_err("no end was seen").contains("1 of 2"));
+        let why = console.verdict(2).expect_err("no end was seen");
+        assert!(why.contains("1 of 2") && why.contains("not syncing"), "{why}");
     }
 
     #[test]
     fn a_machine_that_ran_fewer_tests_than_it_was_given_fails() {
         let console = console(&["MILLRACE-MACHINE-BEGIN 6.1", "MILLRACE-MACHINE-END 0"]);
         assert!(console.verdict(1).is_err());
+    }
+
+    #[test]
+    fn output_is_cut_into_lines_wherever_it_was_cut_before() {
+        let mut console = Console::default();
+        assert_eq!(console.take(b"test one ... "), [""; 0]);
+        assert_eq!(console.take(b"ok\r\ntest t"), ["test one ... ok"]);
+        assert_eq!(console.take(b"wo ... ok\n\n"), ["test two ... ok", ""]);
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Runs QEMU: with the processor's virtualisation where that works, else by emulation, which is slower and enough.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{BufRead as _, BufReader, Write as _},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver},
-    thread,
-    time::{Duration, Instant},
+    fs::{self, OpenOptions},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, bail};
 
-use super::{Measured, Platform, Prepared, console::Console};
+use super::{
+    Measured, Platform, Prepared,
+    attempt::{Next, next},
+    watch::{Patience, Watched, watch},
+};
 
 /// A machine under KVM says its first word within two seconds. One that does not will not: some nested hypervisors
 /// offer /dev/kvm and stop at the first instruction that they do not know.
@@ -20,11 +20,18 @@ const KVM_PATIENCE: Duration = Duration::from_secs(6);
 /// Emulated, the first word comes after three seconds here.
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 
-/// For all tests of one kernel, or for the benchmarks, emulated, on a slow machine, beside the other kernels.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// A machine under test may say nothing for so long, then it hangs: the longest silent test takes two minutes, emulated
+/// beside another machine.
+const SILENCE: Duration = Duration::from_secs(600);
 
-/// A kernel that panics before the first test says something of the emulator, nothing of what is tested.
+/// Ten thousand services of a rival are laid out in silence, by a processor whose clock counts instructions.
+const FIGURES_SILENCE: Duration = Duration::from_secs(1800);
+
+/// An emulator that hangs says nothing of what is tested. Nothing else is tried again: see [`next`].
 const BOOTS: u32 = 3;
+
+/// Opens the names of logs of boots that failed before their tests began.
+const KEPT: &str = "console-";
 
 /// One instruction is one nanosecond of the machine's time, and nothing else makes it pass: not the load of the host,
 /// not its clock.
@@ -44,19 +51,16 @@ const KVM: [&str; 4] = ["-accel", "kvm", "-cpu", "host"];
 /// Two processors: the maps' races are between them.
 const PAIR: [&str; 2] = ["-smp", "2"];
 
-/// The memory is taken only as it is used.
-const MACHINE: [&str; 7] = ["-m", "2048", "-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio"];
-
 /// Boots one, copies its console to its log and, under its name, to standard output, and judges it. Returns what it said
 /// for the record.
 pub(crate) fn boot(machine: &Prepared) -> Result<Vec<String>> {
     let name = machine.name;
-    let (console, _) = machine.run(&PAIR, &[machine.platform.emulated(), &PAIR].concat())?;
-    println!("{name:>5} | {} tests; the slowest:", console.times.tests());
-    for (test, took) in console.times.slowest() {
+    let ran = machine.run(&PAIR, &[machine.platform.emulated(), &PAIR].concat(), SILENCE)?;
+    println!("{name:>5} | {} tests; the slowest:", ran.watched.console.times.tests());
+    for (test, took) in ran.watched.console.times.slowest() {
         println!("{name:>5} | {:>8.1} s  {test}", took.as_secs_f64());
     }
-    machine.judge(console, machine.tests)
+    machine.judge(ran, machine.tests)
 }
 
 /// Boots one that runs the benchmarks. Where it has to be emulated, its clock counts instructions: an emulated processor's
@@ -64,8 +68,10 @@ pub(crate) fn boot(machine: &Prepared) -> Result<Vec<String>> {
 pub(crate) fn measure(machine: &Prepared) -> Result<Measured> {
     let line = format!("file:{}", machine.figures.display());
     let more = [&LARGE[..], &["-serial", &line]].concat();
-    let (console, emulated) = machine.run(&[&PAIR[..], &more].concat(), &[&COUNTING[..], &TODAY, &more].concat())?;
-    machine.judge(console, 1)?;
+    let counting = [&COUNTING[..], &TODAY, &more].concat();
+    let ran = machine.run(&[&PAIR[..], &more].concat(), &counting, FIGURES_SILENCE)?;
+    let emulated = ran.emulated;
+    machine.judge(ran, 1)?;
     let figures = fs::read_to_string(&machine.figures)
         .with_context(|| format!("machine {}: cannot read {}", machine.name, machine.figures.display()))?;
     Ok(Measured { figures, emulated })
@@ -73,93 +79,84 @@ pub(crate) fn measure(machine: &Prepared) -> Result<Measured> {
 
 /// Boots one in which time counts instructions, for one test.
 pub(crate) fn count(machine: &Prepared) -> Result<Vec<String>> {
-    machine.judge(machine.watch(&[&COUNTING[..], &REPEATED].concat(), BOOT_PATIENCE)?, machine.tests)
+    machine.forget_boots()?;
+    let options = [&COUNTING[..], &REPEATED, &LARGE].concat();
+    machine.judge(machine.emulated(&options, FIGURES_SILENCE, Vec::new())?, machine.tests)
+}
+
+/// A boot that got as far as its tests, and what was before it.
+struct Ran {
+    watched: Watched,
+    emulated: bool,
+    /// Boots that failed: a sentence for each.
+    before: Vec<String>,
 }
 
 impl Prepared {
     /// Runs it to its end: with the processor's virtualisation and these options, or, where that does not work, with those
-    /// for an emulated one. Which, says the second of both.
-    fn run(&self, virtualised: &[&str], emulated: &[&str]) -> Result<(Console, bool)> {
-        let name = self.name;
+    /// for an emulated one.
+    fn run(&self, virtualised: &[&str], emulated: &[&str], silence: Duration) -> Result<Ran> {
+        self.forget_boots()?;
+        let mut before = Vec::new();
         if self.platform == Platform::X86 && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok() {
-            let console = self.watch(&[&KVM[..], virtualised].concat(), KVM_PATIENCE)?;
-            if console.began {
-                return Ok((console, false));
-            }
-            println!("{name:>5} | KVM is there but starts no machine: emulating");
-        }
-        let mut console = self.watch(emulated, BOOT_PATIENCE)?;
-        for attempt in 2..=BOOTS {
-            if console.began {
-                break;
-            }
-            println!("{name:>5} | the machine ended before its tests began: boot {attempt} of {BOOTS}");
-            console = self.watch(emulated, BOOT_PATIENCE)?;
-        }
-        Ok((console, true))
-    }
-
-    fn judge(&self, console: Console, expected: usize) -> Result<Vec<String>> {
-        let verdict = console.verdict(expected);
-        verdict.map_err(|why| anyhow!("machine {}: {why}; the console is in {}", self.name, self.log.display()))?;
-        Ok(console.records)
-    }
-
-    /// Runs the machine until it ends, or until it has said nothing of ours within `patience`.
-    fn watch(&self, options: &[&str], patience: Duration) -> Result<Console> {
-        let mut file = File::create(&self.log).with_context(|| format!("cannot write {}", self.log.display()))?;
-        let child = Command::new(self.platform.qemu())
-            .args(MACHINE)
-            .args(options)
-            .args(["-append", self.platform.command_line(), "-kernel"])
-            .arg(&self.kernel.image)
-            .arg("-initrd")
-            .arg(&self.archive)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(file.try_clone()?)
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.platform.qemu()))?;
-        let mut machine = Machine(child);
-        let lines = machine.lines()?;
-        let (start, mut console) = (Instant::now(), Console::default());
-        loop {
-            let limit = if console.began { PATIENCE } else { patience };
-            let Ok(line) = lines.recv_timeout(limit.saturating_sub(start.elapsed())) else { return Ok(console) };
-            writeln!(file, "{line}")?;
-            let before = console.began;
-            console.line(&line, start.elapsed());
-            if before && !console.ended() {
-                println!("{:>5} | {line}", self.name);
+            let patience = Patience { boot: KVM_PATIENCE, silence };
+            let watched = watch(self, &[&KVM[..], virtualised].concat(), &patience)?;
+            match next(&watched, true) {
+                Next::Judge => return Ok(Ran { watched, emulated: false, before }),
+                Next::Fail(why) if watched.console.panicked().is_some() => return Err(self.failed("kvm", &why)?),
+                // Ended or hung without a word of the kernel's: the hypervisor cannot do it.
+                Next::Again(why) | Next::Fail(why) => before.push(self.keep("kvm", &why)?),
             }
         }
+        self.emulated(emulated, silence, before)
     }
-}
 
-/// A running QEMU, ended when it goes out of scope.
-struct Machine(Child);
-
-impl Machine {
-    /// The console's lines, until it closes.
-    fn lines(&mut self) -> Result<Receiver<String>> {
-        let output = self.0.stdout.take().context("QEMU's output is not a pipe")?;
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-                if sender.send(line).is_err() {
-                    break;
-                }
+    fn emulated(&self, options: &[&str], silence: Duration, mut before: Vec<String>) -> Result<Ran> {
+        for boot in 1..=BOOTS {
+            let watched = watch(self, options, &Patience { boot: BOOT_PATIENCE, silence })?;
+            let label = format!("boot-{boot}");
+            match next(&watched, boot < BOOTS) {
+                Next::Judge => return Ok(Ran { watched, emulated: true, before }),
+                Next::Again(why) => before.push(self.keep(&label, &why)?),
+                Next::Fail(why) => return Err(self.failed(&label, &why)?),
             }
-        });
-        Ok(receiver)
+        }
+        bail!("machine {}: no boot was tried", self.name)
     }
-}
 
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    fn judge(&self, ran: Ran, expected: usize) -> Result<Vec<String>> {
+        let name = self.name;
+        for sentence in &ran.before {
+            println!("{name:>5} | REMEMBER: {sentence}");
+        }
+        match ran.watched.verdict(expected) {
+            Ok(()) => Ok(ran.watched.console.records),
+            Err(why) => bail!("machine {name}: {why}; the console is in {}", self.log.display()),
+        }
+    }
+
+    /// Puts the console of a boot that failed out of the next one's way, and says so. Returns what was said.
+    fn keep(&self, label: &str, why: &str) -> Result<String> {
+        let kept = self.log.with_file_name(format!("{KEPT}{label}.log"));
+        fs::rename(&self.log, &kept).with_context(|| format!("cannot write {}", kept.display()))?;
+        let sentence = format!("{label} FAILED: {why}; its console is in {}", kept.display());
+        println!("{:>5} | {sentence}", self.name);
+        Ok(sentence)
+    }
+
+    fn failed(&self, label: &str, why: &str) -> Result<anyhow::Error> {
+        Ok(anyhow::anyhow!("machine {}: {}", self.name, self.keep(label, why)?))
+    }
+
+    /// Of an earlier run.
+    fn forget_boots(&self) -> Result<()> {
+        let directory = self.log.parent().context("a log lies in a directory")?;
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(KEPT) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! here. A file of any `tests/` whose name begins with `kernel_` runs there too.
 
 mod arm64;
+mod attempt;
 mod console;
 mod executables;
 mod guest;
@@ -11,6 +12,7 @@ mod machine;
 mod modules;
 mod package;
 mod times;
+mod watch;
 
 use std::{
     fs,
@@ -86,6 +88,7 @@ struct Prepared {
     platform: Platform,
     kernel: package::Kernel,
     archive: PathBuf,
+    /// Of the boot that counts; those before it that failed have theirs beside it.
     log: PathBuf,
     /// What it writes to its second serial line, where it has one.
     figures: PathBuf,

@@ -19,12 +19,20 @@ impl Times {
         if line.starts_with("running ") {
             self.since = at;
         }
-        if let Some((name, rest)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
+        if let Some((name, rest)) = begun(line) {
             self.running = Some(name.to_owned());
             self.verdict(rest, at);
         } else if self.running.is_some() {
             self.verdict(line, at);
         }
+    }
+
+    /// The test that was seen last, and whether it ended. `beginning`: of a line whose end has not come: a test's name is
+    /// written before it runs.
+    pub(crate) fn last(&self, beginning: &str) -> Option<String> {
+        let begun = begun(beginning).map(|(name, _)| name).or(self.running.as_deref());
+        let ended = || self.took.last().map(|(name, _)| format!("{name} (it ended)"));
+        begun.map(|name| format!("{name} (it did not end)")).or_else(ended)
     }
 
     fn verdict(&mut self, text: &str, at: Duration) {
@@ -47,6 +55,11 @@ impl Times {
         all.truncate(SHOWN);
         all
     }
+}
+
+/// The name of a test that is run, and what follows it.
+fn begun(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("test ")?.split_once(" ... ")
 }
 
 #[cfg(test)]
