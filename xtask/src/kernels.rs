@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// The tables, and the heading of the cells before the kernels'.
-const TABLES: [(&str, &str); 2] = [("features", "feature | since | without it"), ("programs", "program")];
+const TABLES: [(&str, &str); 3] =
+    [("features", "feature | since | without it"), ("programs", "program"), ("states", "program")];
 
 /// One cell, as a test said it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,16 +27,6 @@ pub(crate) enum Record<T> {
     NoRow,
 }
 
-impl<T> Record<T> {
-    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Record<U> {
-        match self {
-            Self::Here(value) => Record::Here(change(value)),
-            Self::NoColumn => Record::NoColumn,
-            Self::NoRow => Record::NoRow,
-        }
-    }
-}
-
 /// True while `cargo xtask kernels` collects: nothing is compared.
 pub(crate) fn is_written() -> bool {
     env::var_os("MILLRACE_RECORD").is_some()
