@@ -2,7 +2,7 @@
 //! what it is measured against. Runs in a machine in which a nanosecond is an instruction; `cargo xtask instructions`
 //! boots it and keeps the record (docs/instructions.md).
 
-use std::{env, net::SocketAddr, rc::Rc, time::Duration};
+use std::{collections::BTreeSet, env, fs, net::SocketAddr, rc::Rc, time::Duration};
 
 use millrace_agent::lb::Family;
 use millrace_bench::{
@@ -20,14 +20,25 @@ const WATCHED: [(Kind, u32); 4] =
     [(Kind::Direct, 0), (Kind::Millrace, 1), (Kind::Millrace, 1000), (Kind::MillraceTc, 1)];
 
 /// What stands beside it in the record.
-const RECORDED: [(Kind, u32); 6] = [
+const RECORDED: [(Kind, u32); 14] = [
+    (Kind::Millrace, 10_000),
+    (Kind::MillraceTc, 10_000),
     (Kind::Nftables, 1),
     (Kind::Nftables, 1000),
+    (Kind::Nftables, 10_000),
     (Kind::IptablesNft, 1),
     (Kind::IptablesNft, 1000),
+    (Kind::IptablesNft, 10_000),
+    (Kind::IptablesLegacy, 1),
+    (Kind::IptablesLegacy, 1000),
+    (Kind::IptablesLegacy, 10_000),
     (Kind::Ipvs, 1),
     (Kind::Ipvs, 1000),
+    (Kind::Ipvs, 10_000),
 ];
+
+/// Opens a line that says who was counted.
+const VERSION: &str = "version";
 
 /// Of each count.
 const CONNECTIONS: u32 = 400;
@@ -36,12 +47,20 @@ const CONNECTIONS: u32 = 400;
 #[ignore = "counts where time counts instructions: cargo xtask instructions"]
 fn instructions_of_a_connection() {
     let recorded = if env::var_os("MILLRACE_RECORD").is_some() { &RECORDED[..] } else { &[] };
+    let mut known = BTreeSet::new();
+    if !recorded.is_empty() {
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        println!("{WORD} {VERSION} | kernel | {}", kernel.trim());
+    }
     for &(kind, services) in WATCHED.iter().chain(recorded) {
         let cluster = Cluster { services, families: Families::V4, clients: Clients::Pods };
         let topology = Rc::new(Topology::create(Clients::Pods).unwrap());
         let tooling = Tooling { limit: Duration::MAX, release: None };
         let mut contestant =
             contestants::create(kind, &topology, cluster, &tooling).unwrap().expect("Debian's kernel has them all");
+        if kind.is_rival() && known.insert(kind) {
+            println!("{WORD} {VERSION} | {} | {}", kind.name(), contestant.version().unwrap().unwrap_or_default());
+        }
         contestant.program().unwrap();
         let direct = topology.direct(false)[0];
         if kind == Kind::Direct {

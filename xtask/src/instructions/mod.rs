@@ -4,6 +4,7 @@
 
 mod compare;
 mod count;
+mod versions;
 
 use std::{fs, path::PathBuf};
 
@@ -12,8 +13,9 @@ use anyhow::{Context as _, Result, bail};
 use self::count::Count;
 use crate::{document, kernel, setup, workspace};
 
-/// The name of the only table.
+/// The names of the tables: the counts, and who was counted.
 const TABLE: &str = "instructions";
+const VERSIONS: &str = "versions";
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -28,11 +30,13 @@ pub(crate) fn instructions(arguments: &Arguments) -> Result<()> {
 }
 
 fn record() -> Result<()> {
-    let counted = parsed(&kernel::count(true)?)?;
+    let said = kernel::count(true)?;
+    let counted = parsed(&said)?;
     let path = path();
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let text = document::with_table(&text, TABLE, &count::rendered(&counted)?)
-        .with_context(|| format!("in {}", path.display()))?;
+    let mut text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    for (name, table) in [(TABLE, count::rendered(&counted)?), (VERSIONS, versions::rendered(&said)?)] {
+        text = document::with_table(&text, name, &table).with_context(|| format!("in {}", path.display()))?;
+    }
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     println!("written: {}", path.display());
     Ok(())
@@ -58,7 +62,7 @@ pub(crate) fn check() -> Result<()> {
 }
 
 fn parsed(said: &[String]) -> Result<Vec<Count>> {
-    said.iter().map(|line| Count::said(line)).collect()
+    said.iter().filter(|line| versions::said(line).is_none()).map(|line| Count::said(line)).collect()
 }
 
 fn path() -> PathBuf {
