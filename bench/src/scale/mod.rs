@@ -2,6 +2,7 @@
 //! agent's own pipeline, at its own speed and much faster; a zone fails; and the cost of one event is taken in clusters
 //! of several sizes.
 
+mod caches;
 mod cluster;
 mod events;
 mod page;
@@ -13,11 +14,13 @@ use anyhow::Result;
 use serde::Serialize;
 
 use self::{
+    caches::Caches,
     cluster::{Cluster, State},
     events::Stream,
     replay::{Replay, resident_mib},
 };
 pub use self::{
+    caches::Caches,
     cluster::{Shape, Size},
     page::{page, table},
     replay::{Start, Stretch},
@@ -73,9 +76,14 @@ pub struct Point {
     pub pods: usize,
     pub start: Start,
     pub one_by_one: Stretch,
+    /// The same with the processor's caches emptied before each event: its work, wherever its data lay.
+    pub cold: Stretch,
     /// Of this process, with the simulated cluster in it.
     pub resident_mib: f64,
 }
+
+/// Of the events that are timed, one in so many is timed with cold caches: emptying them takes far longer.
+const COLD: usize = 10;
 
 /// Measures everything, one cluster after the other.
 ///
@@ -125,6 +133,10 @@ fn point(size: Size, events: usize) -> Result<(Point, Replay, Stream)> {
     let pods = stream.cluster().pods();
     eprintln!("bench: {} nodes, {} services, {pods} pods", size.nodes, size.services);
     let (mut replay, start) = Replay::start(stream.cluster())?;
-    let one_by_one = replay.one_by_one(&mut stream, events)?;
-    Ok((Point { size, pods, start, one_by_one, resident_mib: resident_mib()? }, replay, stream))
+    let one_by_one = replay.one_by_one(&mut stream, events, || {})?;
+    // Before the memory that empties the caches is part of it.
+    let resident_mib = resident_mib()?;
+    let caches = Caches::new()?;
+    let cold = replay.one_by_one(&mut stream, events.div_ceil(COLD), || caches.empty())?;
+    Ok((Point { size, pods, start, one_by_one, cold, resident_mib }, replay, stream))
 }

@@ -11,8 +11,9 @@ use crate::report::{
     plots::{Line, drawn},
 };
 
-/// The cost of an event may differ so much between the smallest cluster and the largest: caches, not work.
-const GROWTH: f64 = 2.0;
+/// The cost of an event with cold caches may differ so much between the smallest cluster and the largest: more pages of
+/// memory have more of a page table.
+const GROWTH: f64 = 1.25;
 
 const NOTE: &str = "Parsed, decided on and written to the kernel's maps on one thread, by the agent's own pipeline. \
     Memory is this\nprocess's, with the simulated cluster in it. The last line of the first table, which the promise leaves \
@@ -28,6 +29,7 @@ pub fn table(figures: &Figures) -> String {
         "parsed in s",
         "programmed in s",
         "CPU us per event",
+        "with cold caches",
         "one event ms p50",
         "p99",
         "resident MiB",
@@ -40,6 +42,7 @@ pub fn table(figures: &Figures) -> String {
             format!("{:.3}", point.start.parsing_seconds),
             format!("{:.3}", point.start.programming_seconds),
             format!("{:.1}", point.one_by_one.cpu_us_per_event),
+            format!("{:.1}", point.cold.cpu_us_per_event),
             format!("{:.3}", point.one_by_one.latency_ms_p50),
             format!("{:.3}", point.one_by_one.latency_ms_p99),
             format!("{:.0}", point.resident_mib),
@@ -93,21 +96,32 @@ pub fn page(figures: &Figures) -> String {
 
 /// What is promised: the work of a change is proportional to the change.
 fn flat(figures: &Figures) -> Bar {
-    let cost = |point: &Point| point.one_by_one.cpu_us_per_event;
-    let dearest = figures.curve.iter().max_by(|a, b| cost(a).total_cmp(&cost(b)));
-    let ends = figures.curve.first().zip(dearest).filter(|(small, _)| cost(small) > 0.0);
-    let ratio = ends.map(|(small, large)| (cost(large) / cost(small), small, large));
+    let warm = |point: &Point| point.one_by_one.cpu_us_per_event;
+    let cold = |point: &Point| point.cold.cpu_us_per_event;
+    let ratio = growth(&figures.curve, cold).zip(growth(&figures.curve, warm));
     Bar {
-        promise: format!("an event's cost does not grow with the cluster: at most {GROWTH} times, for colder caches"),
+        promise: format!(
+            "an event's work does not grow with the cluster: with cold caches, at most {GROWTH} times what it is in the \
+             smallest one"
+        ),
         found: ratio.map_or_else(
             || "**not measured in this run**".to_owned(),
-            |(ratio, small, large)| {
-                let (from, to) = (thousands(small.size.services), thousands(large.size.services));
-                format!("at most {ratio:.2} times what it is at {from} services (at {to})")
+            |((cold, at), (warm, _))| {
+                format!(
+                    "at most {cold:.2} times (at {} services); {warm:.2} times with what a small cluster keeps in caches",
+                    thousands(at)
+                )
             },
         ),
-        met: ratio.map(|(ratio, ..)| ratio <= GROWTH),
+        met: ratio.map(|((cold, _), _)| cold <= GROWTH),
     }
+}
+
+/// How many times its cost in the smallest cluster an event costs where it costs most, and how many services are there.
+fn growth(curve: &[Point], cost: impl Fn(&Point) -> f64) -> Option<(f64, u32)> {
+    let smallest = curve.first().map(&cost).filter(|cost| *cost > 0.0)?;
+    let dearest = curve.iter().max_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    Some((cost(dearest) / smallest, dearest.size.services))
 }
 
 /// File name and content of each.
@@ -121,6 +135,7 @@ pub(super) fn plots(figures: &Figures) -> Result<Vec<(&'static str, String)>> {
     };
     let lines = [
         line("processor time", RGBColor(0x1a, 0x9a, 0x8a), |point| point.one_by_one.cpu_us_per_event),
+        line("the same with cold caches", RGBColor(0x6a, 0x5a, 0xc8), |point| point.cold.cpu_us_per_event),
         line("event to map, p50", RGBColor(0xd9, 0x5f, 0x43), |point| point.one_by_one.latency_ms_p50 * 1000.0),
         line("event to map, p99", RGBColor(0xd6, 0x8a, 0x1f), |point| point.one_by_one.latency_ms_p99 * 1000.0),
     ];

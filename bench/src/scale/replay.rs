@@ -115,12 +115,19 @@ impl Replay {
         self.work_off(&due)
     }
 
-    /// Events one after the other, each in the maps before the next one comes.
-    pub(super) fn one_by_one(&mut self, stream: &mut Stream, events: usize) -> Result<Stretch> {
+    /// Events one after the other, each in the maps before the next one comes, and after what is done `between` them.
+    pub(super) fn one_by_one(
+        &mut self,
+        stream: &mut Stream,
+        events: usize,
+        mut between: impl FnMut(),
+    ) -> Result<Stretch> {
         let mut taken = Vec::new();
         let (start, mut cpu) = (Instant::now(), Duration::ZERO);
         for _ in 0..events {
+            interrupt::check()?;
             let event = stream.rolling();
+            between();
             let (begun, used) = (Instant::now(), cpu_time()?);
             self.0.take_slice(&event)?;
             self.0.round()?;
