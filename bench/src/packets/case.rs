@@ -1,7 +1,12 @@
 //! The kinds of packet that are measured, and what must become of each: a figure of another packet's would be none.
 
-use millrace_common::verdict::Verdict;
-use millrace_tests::repeat::Hook;
+use millrace_common::{
+    address::{Addr4, Addr6, protocol},
+    flow::{self, Tuple},
+    header::ether,
+    verdict::Verdict,
+};
+use millrace_tests::repeat::{Hook, Part};
 use serde::{Deserialize, Serialize};
 
 use super::stage::Place;
@@ -68,6 +73,27 @@ impl Case {
             Self { backends: Place::Here, step: Step::Answer, .. } => "mr_from_pod",
             _ => "mr_from_uplink",
         }
+    }
+
+    /// What its flow's entry is found under: a table, its key as it lies in a plain packet of TCP, and bytes of the value.
+    /// `None` for packets that have no entry.
+    pub(super) fn entry(self) -> Option<(&'static str, Vec<Part>, usize)> {
+        let direction = match self.step {
+            Step::Established => Tuple::<Addr4>::FORWARD,
+            Step::Answer => Tuple::<Addr4>::REPLY,
+            Step::New | Step::Nobody => return None,
+        };
+        let (table, value) =
+            if self.v6 { ("CT_V6", size_of::<flow::Flow<Addr6>>()) } else { ("CT_V4", size_of::<flow::Flow<Addr4>>()) };
+        // Both addresses lie together, and so do both ports behind the header.
+        let (at, addresses, header) = if self.v6 { (8, 32, 40) } else { (12, 8, 20) };
+        let ethernet = ether::HEADER as usize;
+        let key = vec![
+            Part::Of { offset: ethernet + at, length: addresses },
+            Part::Of { offset: ethernet + header, length: 4 },
+            Part::Word(u32::from_ne_bytes([protocol::TCP, direction, 0, 0])),
+        ];
+        Some((table, key, value))
     }
 
     /// It leaves the program as it came.

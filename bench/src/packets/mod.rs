@@ -10,13 +10,13 @@ mod page;
 mod services;
 mod stage;
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, os::fd::AsFd, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use millrace_common::verdict::Verdict;
 use millrace_tests::{
     interrupt,
-    repeat::{Frames, Repeated},
+    repeat::{Frames, Repeated, Series},
 };
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,13 @@ pub struct Row {
     pub ratio: Spread,
     /// Nanoseconds more than the hot service at the same size.
     pub more: Spread,
+    /// The same of one lookup of the flow's entry and nothing else: what the memory of this machine asks of whoever keeps
+    /// as many flows in one of the kernel's hashes.
+    #[serde(default)]
+    pub lookup: Option<Spread>,
+    /// What is left of `more` without that.
+    #[serde(default)]
+    pub over: Option<Spread>,
 }
 
 /// Measures every case.
@@ -195,7 +202,7 @@ fn rows_of(
         }
     }
     // By subject and load.
-    let mut series = Vec::new();
+    let (mut series, mut lookups) = (Vec::new(), Vec::new());
     for subject in &subjects {
         let programs = subject.programs.descriptors(case.hook(), case.program())?;
         // What restores packets is a copy of its own, too, with and without a program behind it.
@@ -203,16 +210,23 @@ fn rows_of(
             let full = Repeated::new(program, &subject.kernel, case.hook())?;
             Ok((Repeated::idle(&subject.kernel, case.hook())?, full))
         };
+        let lookup = case.entry().map(|(map, key, value)| {
+            let map = subject.programs.descriptor(map)?;
+            Repeated::looking(&subject.kernel, case.hook(), map.as_fd(), &key, value)
+        });
+        lookups.push(lookup.transpose()?);
         series.push(programs.into_iter().map(pair).collect::<Result<Vec<_>>>()?);
     }
     // Nanoseconds, by subject and round.
     let mut net = vec![Vec::new(); subjects.len()];
+    let mut looked_up = vec![Vec::new(); subjects.len()];
     let device = if case.program() == "mr_from_pod" { stage.veth } else { stage.uplink };
     for round in 0..options.rounds + options.loads {
         // The first of each load fill caches and tables.
         let warm = round >= options.loads;
         interrupt::check()?;
-        for ((subject, series), net) in subjects.iter().zip(&series).zip(&mut net) {
+        for (i, subject) in subjects.iter().enumerate() {
+            let series = &series[i];
             let (idle, full) = &series[round % options.loads];
             let packets = if warm { options.packets } else { options.packets.max(subject.kernel.count()) };
             let harness = idle.run(device, packets)?;
@@ -220,12 +234,16 @@ fn rows_of(
             let last = full.run(device, packets)?;
             expect(case, &before, &subject.programs.verdicts()?, packets)?;
             flows::check(case, subject.flows, &subject.frames, &last)?;
+            let lookup = lookups[i].as_ref().map(|lookup| lookup.run(device, packets)).transpose()?;
+            ensure!(lookup.as_ref().is_none_or(|series| series.returned == 0), "a flow has no entry under its key");
             if warm {
-                net.push(f64::from(last.nanoseconds) - f64::from(harness.nanoseconds));
+                let alone = |series: &Series| f64::from(series.nanoseconds) - f64::from(harness.nanoseconds);
+                net[i].push(alone(&last));
+                looked_up[i].extend(lookup.as_ref().map(alone));
             }
         }
     }
-    Ok(rows(case, &subjects, &net))
+    Ok(rows(case, &subjects, &net, &looked_up))
 }
 
 /// Every packet was counted as what it is, and as nothing else.
@@ -238,22 +256,24 @@ fn expect(case: Case, before: &[(Verdict, u64)], after: &[(Verdict, u64)], packe
     Ok(())
 }
 
-fn rows(case: Case, subjects: &[Subject<'_>], net: &[Vec<f64>]) -> Vec<Row> {
-    let against = |one: &[f64], other: &[f64], what: fn(f64, f64) -> f64| {
-        spread(&one.iter().zip(other).map(|(one, other)| what(*one, *other)).collect::<Vec<_>>())
+fn rows(case: Case, subjects: &[Subject<'_>], net: &[Vec<f64>], looked_up: &[Vec<f64>]) -> Vec<Row> {
+    let row = |(i, subject): (usize, &Subject<'_>)| {
+        // Each size's hot service comes first.
+        let hot = i - i % CHOICES.len();
+        let more = |of: &[Vec<f64>]| -> Vec<f64> { of[i].iter().zip(&of[hot]).map(|(one, hot)| one - hot).collect() };
+        let (more, lookup) = (more(net), more(looked_up));
+        let over: Vec<f64> = more.iter().zip(&lookup).map(|(more, lookup)| more - lookup).collect();
+        let measured = |nanoseconds: &[f64]| (!nanoseconds.is_empty()).then(|| spread(nanoseconds));
+        Row {
+            case,
+            services: subject.programs.services,
+            choice: subject.choice,
+            nanoseconds: spread(&net[i]),
+            ratio: spread(&net[i].iter().zip(&net[0]).map(|(one, first)| one / first).collect::<Vec<_>>()),
+            more: spread(&more),
+            lookup: measured(&lookup),
+            over: measured(&over),
+        }
     };
-    // Each size's hot service comes first.
-    let pairs = subjects.chunks(CHOICES.len()).zip(net.chunks(CHOICES.len()));
-    pairs
-        .flat_map(|(subjects, of_size)| {
-            subjects.iter().zip(of_size).map(move |(subject, nanoseconds)| Row {
-                case,
-                services: subject.programs.services,
-                choice: subject.choice,
-                nanoseconds: spread(nanoseconds),
-                ratio: against(nanoseconds, &net[0], |one, first| one / first),
-                more: against(nanoseconds, &of_size[0], |one, hot| one - hot),
-            })
-        })
-        .collect()
+    subjects.iter().enumerate().map(row).collect()
 }

@@ -31,10 +31,12 @@ flow finds its table full, as in a flood: it evicts another. What is sent on is 
 any figure, nor is the kernel's own part in a redirection. XDP asks for a flow's way once a second: among 100,000 services \
 each flow is met less often than that here, and the kernel is asked for every packet.
 
-Why services at random cost more, as far as it was not measured: each packet then finds its frontend, its service, its slots, \
-its backend and both entries of its flow in lines that no packet before it has touched, and what 100,000 services and as many \
-flows take together does not fit into a processor's own cache. The programs look up as often; the lookups wait for memory. \
-XDP asks the kernel for a route besides.";
+Services at random cost more because every packet then meets memory that no packet before it has touched: what 100,000 \
+services and as many flows take does not fit into a processor's own cache, nor their pages into its table of addresses, and \
+each of these misses costs a virtual machine twice. How much that is on this machine is measured beside it, by a program \
+of a few instructions that looks the packet's entry up in the same table and does nothing else: whoever keeps flows in one of \
+the kernel's hashes pays as much. A new flow finds its frontend, its service, its slots and its backend besides, and writes \
+two entries, each over an old one that must be taken out of its place first.";
 
 impl Case {
     /// With program and family.
@@ -88,6 +90,9 @@ pub fn page(figures: &Figures) -> String {
         ("Services at random: nanoseconds more than a hot one", {
             by_size(figures, &[Choice::Random], |row| brief(row.more))
         }),
+        ("Of which one lookup of the flow's entry, by a program that does nothing else", {
+            by_size(figures, &[Choice::Random], |row| row.lookup.map_or_else(|| "-".to_owned(), brief))
+        }),
     ];
     for (heading, table) in sections {
         let _ = writeln!(text, "## {heading}\n\n{table}\n");
@@ -137,10 +142,16 @@ fn bars(figures: &Figures) -> Vec<Bar> {
     });
     let slowest = established.max_by(|a, b| a.nanoseconds.median.total_cmp(&b.nanoseconds.median));
     let open = || "**not measured in this run**".to_owned();
+    let judged = |xdp: bool, of: fn(&Row) -> Option<f64>| {
+        let rows = figures.rows.iter().filter(move |row| row.choice == Choice::Random && row.case.xdp == xdp);
+        let rows = rows.filter_map(|row| Some((of(row)?, row)));
+        rows.max_by(|a, b| a.0.total_cmp(&b.0))
+    };
     let mut bars = Vec::new();
     for (xdp, name) in [(false, "tc"), (true, "XDP")] {
         let deviation = worst(Choice::Hot, xdp, |row| (row.ratio.median - 1.0).abs());
-        let more = worst(Choice::Random, xdp, |row| row.more.median);
+        let over = judged(xdp, |row| Some(row.over?.median));
+        let new = judged(xdp, |row| (row.case.step == Step::New).then_some(row.more.median));
         bars.push(Bar {
             promise: format!(
                 "{name}: a packet of one hot service costs the same among any number of services, within 5 %"
@@ -149,9 +160,19 @@ fn bars(figures: &Figures) -> Vec<Bar> {
             met: deviation.map(|(by, _)| by <= 0.05),
         });
         bars.push(Bar {
-            promise: format!("{name}: packets of services at random cost at most 60 ns more"),
-            found: more.map_or_else(open, |(more, row)| format!("at most {more:.0} ns ({})", at(row))),
-            met: more.map(|(more, _)| more <= 60.0),
+            promise: format!(
+                "{name}: packets of established flows of services at random cost at most 60 ns more, besides what one \
+                 lookup of a flow among as many costs more"
+            ),
+            found: over.map_or_else(open, |(over, row)| {
+                format!("at most {over:.0} ns ({}; {:.0} ns with the lookup)", at(row), row.more.median)
+            }),
+            met: over.map(|(over, _)| over <= 60.0),
+        });
+        bars.push(Bar {
+            promise: format!("{name}: new flows of services at random cost at most 60 ns more"),
+            found: new.map_or_else(open, |(more, row)| format!("at most {more:.0} ns ({})", at(row))),
+            met: new.map(|(more, _)| more <= 60.0),
         });
     }
     bars.push(Bar {

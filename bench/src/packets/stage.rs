@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
     time::Duration,
 };
@@ -168,6 +168,11 @@ impl Programs {
     /// A map of theirs.
     pub(super) fn map(&self, name: &str) -> Result<Map> {
         Ok(Map::from_map_data(MapData::from_pin(self.agent.pins.map(name))?)?)
+    }
+
+    /// A map of theirs, for programs of others.
+    pub(super) fn descriptor(&self, map: &str) -> Result<OwnedFd> {
+        Ok(MapData::from_pin(self.agent.pins.map(map))?.fd().as_fd().try_clone_to_owned()?)
     }
 
     /// A program of either kind, as often as it was loaded.

@@ -45,6 +45,32 @@ impl Hook {
     }
 }
 
+/// A piece of a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// Bytes of the packet, an even number.
+    Of { offset: usize, length: usize },
+    /// As it lies in memory.
+    Word(u32),
+}
+
+impl Part {
+    fn length(&self) -> usize {
+        match *self {
+            Self::Of { length, .. } => length,
+            Self::Word(_) => 4,
+        }
+    }
+
+    /// Where the packet must not end before.
+    fn end(&self) -> usize {
+        match *self {
+            Self::Of { offset, length } => offset + length,
+            Self::Word(_) => 0,
+        }
+    }
+}
+
 /// Frames of one length, in the order in which they come, again and again: programs go on where the one before has ended.
 pub struct Frames {
     map: OwnedFd,
@@ -117,6 +143,17 @@ impl<'a> Repeated<'a> {
     pub fn idle(frames: &'a Frames, hook: Hook) -> Result<Self> {
         let idle = bpf::load(hook.kind(), &code::idle()).context("cannot load an empty program")?;
         Self::behind(&frames.idle_state, idle.as_fd(), frames, hook)
+    }
+
+    /// The same with a program that looks one key of the packet up in a map and reads its value: what nobody who keeps
+    /// flows in such a map can do without. Returns 0, or another number where it finds nothing.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn looking(frames: &'a Frames, hook: Hook, map: BorrowedFd<'_>, key: &[Part], value: usize) -> Result<Self> {
+        let code = code::looking(hook, map, key, value);
+        let looking = bpf::load(hook.kind(), &code).context("cannot load a program that looks something up")?;
+        Self::behind(&frames.state, looking.as_fd(), frames, hook)
     }
 
     fn behind(state: &OwnedFd, program: BorrowedFd<'_>, frames: &'a Frames, hook: Hook) -> Result<Self> {
