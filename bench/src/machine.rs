@@ -30,6 +30,9 @@ pub struct Guest {
     pub emulated: bool,
     /// The host's load average of a minute, before the boot and after the end.
     pub host_load: [f64; 2],
+    /// Options that nobody asked for and that bounded the run, each with its value.
+    #[serde(default)]
+    pub bounds: Vec<String>,
 }
 
 impl Machine {

@@ -31,6 +31,7 @@ fn every_kind_of_packet_is_measured_at_every_size_in_both_families() {
         let elsewhere = |step| of(&figures, Case { xdp, v6, backends: Place::Elsewhere, step }, Choice::Hot);
         assert!(elsewhere(Step::New) > elsewhere(Step::Established));
     }
+    assert!(page(&figures).contains("## What these figures cannot show"));
     write(&figures, &options).unwrap();
     let read: Figures =
         serde_json::from_str(&std::fs::read_to_string(out.path().join("benchmarks/packets.json")).unwrap()).unwrap();

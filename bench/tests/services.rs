@@ -80,6 +80,19 @@ fn every_contestant_is_measured_beside_the_others() {
     }
 }
 
+/// Nothing is set up for a run that could measure nobody.
+#[test]
+fn who_asks_for_nobody_that_serves_these_clients_is_told_what_to_ask_for() {
+    let out = tempfile::tempdir().unwrap();
+    let output = bench(&["services", "--rivals=millrace-xdp-native", "--sizes=1"], out.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("millrace-xdp-native") && said.contains("--clients through"),
+        "{said}"
+    );
+    assert!(fs::read_dir(out.path()).unwrap().next().is_none(), "half a run is no report");
+}
+
 /// XDP serves clients whose endpoints are elsewhere; a run in which it did not fails.
 #[test]
 fn clients_outside_are_measured_at_node_ports() {
@@ -99,9 +112,24 @@ fn clients_outside_are_measured_at_node_ports() {
     assert!(child.wait().unwrap().success());
     assert_eq!(left_behind(&child), Vec::<String>::new());
     let report = report::read(&out.path().join("benchmarks-through/services.json")).unwrap();
-    let few =
-        ["services", "--clients=outside", "--rivals=millrace", "--sizes=1", "--runs=1", "--rounds=4", "--changes=2"];
-    assert!(bench(&few, out.path()).status().unwrap().success());
+    let few = [
+        "services",
+        "--clients=outside",
+        "--rivals=millrace,millrace-tc",
+        "--sizes=1",
+        "--runs=1",
+        "--rounds=4",
+        "--changes=2",
+    ];
+    let output = bench(&few, out.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("millrace, tc is not measured: "), "{said}");
+    assert!(said.contains("churn is not measured: "), "{said}");
+    let page = fs::read_to_string(out.path().join("benchmarks-outside.md")).unwrap();
+    assert!(
+        page.contains("**millrace, tc: NOT MEASURED, ") && page.contains("- Churn, which is NOT MEASURED"),
+        "{page}"
+    );
     let outside = report::read(&out.path().join("benchmarks-outside/services.json")).unwrap();
     has_traffic(outside.sizes[0].of(Kind::Millrace).unwrap());
 
@@ -138,6 +166,10 @@ fn is_measured(report: &Report, kind: Kind) {
     }
     assert!(figures.programming.unwrap().median > 0.0 && figures.change.unwrap().median > 0.0, "{figures:?}");
     assert_eq!(figures.start.is_some(), kind.is_millrace());
+    assert_eq!(figures.programmed, 3, "{kind:?} at two services");
+    let memory = figures.memory;
+    let has_programs = memory.programs.is_some_and(|mib| mib > 0.0 && mib < memory.kernel.unwrap_or(0.0));
+    assert_eq!(has_programs, kind.is_millrace(), "{kind:?}: {memory:?}");
     let churn = figures.churn.as_ref().unwrap();
     assert!(churn.connections > 0, "{kind:?}: {churn:?}");
     if kind.is_millrace() {

@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use millrace_agent::lb::Family;
 use millrace_tests::address::in_family;
 
+/// Numbers of services that are measured unless others are asked for: what is said of every size is said of these.
+pub const SIZES: [u32; 7] = [1, 10, 100, 1000, 10_000, 30_000, 100_000];
 /// Endpoints of every service.
 pub const ENDPOINTS: u32 = 10;
 pub const NAMESPACE: &str = "bench";

@@ -76,8 +76,10 @@ pub struct Programmed {
 /// MiB. `None`: not known here, or there is no such thing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
-    /// Rules, sets, maps.
+    /// Rules, sets, maps and programs.
     pub kernel: Option<f64>,
+    /// Of it, programs. A version that did not count them has none.
+    pub programs: Option<f64>,
     /// Resident memory of the agent.
     pub agent: Option<f64>,
     /// The same without pages that it shares with the maps.
@@ -138,14 +140,27 @@ impl Kind {
         matches!(self, Self::Millrace | Self::MillraceTc | Self::MillraceXdpGeneric | Self::MillraceXdpNative)
     }
 
-    /// Whether it is a way of its own for these clients' packets: sockets and veths are pods', and XDP leaves endpoints of
-    /// its own node to tc.
+    /// Whether it is a way of its own for these clients' packets.
     #[must_use]
     pub const fn serves(self, clients: Clients) -> bool {
-        match self {
-            Self::MillraceTc => matches!(clients, Clients::Pods),
-            Self::MillraceXdpGeneric | Self::MillraceXdpNative => matches!(clients, Clients::Through),
-            _ => true,
+        self.why_not(clients).is_none()
+    }
+
+    /// Why it is none, and what to ask for instead.
+    #[must_use]
+    pub const fn why_not(self, clients: Clients) -> Option<&'static str> {
+        match (self, clients) {
+            (Self::MillraceTc, Clients::Outside | Clients::Through) => Some(
+                "it differs in what becomes of pods' sockets, and clients outside have none on the node \
+                 (`--clients pods` measures it)",
+            ),
+            (Self::MillraceXdpGeneric | Self::MillraceXdpNative, Clients::Pods) => {
+                Some("what pods send does not come by an uplink, where XDP is (`--clients through` measures it)")
+            }
+            (Self::MillraceXdpGeneric | Self::MillraceXdpNative, Clients::Outside) => {
+                Some("XDP leaves endpoints of its own node to tc (`--clients through` measures it)")
+            }
+            _ => None,
         }
     }
 

@@ -38,6 +38,19 @@ of a few instructions that looks the packet's entry up in the same table and doe
 the kernel's hashes pays as much. A new flow finds its frontend, its service, its slots and its backend besides, and writes \
 two entries, each over an old one that must be taken out of its place first.";
 
+const LIMITS: &str = "\
+## What these figures cannot show
+
+- A rate of a network card: no driver, no queue, no interrupt and no wire is in any figure, nor what carries a packet on.
+- What several processors do to each other: one runs, and its caches are its own. Counters and tables that many share cost \
+more.
+- Caches that the rest of a node empties: between two packets here there is nothing but a program.
+- Packets with payload, UDP, and clients with many connections each.
+- What a client waits for: the kernel's work before and after the programs is in the figures of \
+`cargo xtask bench services --clients outside` and `--clients through`.
+- Rivals: netfilter has no program that could be run alone.
+";
+
 impl Case {
     /// With program and family.
     #[must_use]
@@ -97,6 +110,7 @@ pub fn page(figures: &Figures) -> String {
     for (heading, table) in sections {
         let _ = writeln!(text, "## {heading}\n\n{table}\n");
     }
+    let _ = writeln!(text, "{LIMITS}");
     let _ = writeln!(
         text,
         "## Reproduce\n\n```console\n# cargo xtask bench {}\n```\n\nAs root. [Every figure as JSON](benchmarks/packets.json).",
@@ -157,6 +171,7 @@ fn bars(figures: &Figures) -> Vec<Bar> {
                 "{name}: a packet of one hot service costs the same among any number of services, within 5 %"
             ),
             found: deviation.map_or_else(open, |(by, row)| format!("at most {:.1} % ({})", by * 100.0, at(row))),
+            gaps: Vec::new(),
             met: deviation.map(|(by, _)| by <= 0.05),
         });
         bars.push(Bar {
@@ -167,17 +182,20 @@ fn bars(figures: &Figures) -> Vec<Bar> {
             found: over.map_or_else(open, |(over, row)| {
                 format!("at most {over:.0} ns ({}; {:.0} ns with the lookup)", at(row), row.more.median)
             }),
+            gaps: Vec::new(),
             met: over.map(|(over, _)| over <= 60.0),
         });
         bars.push(Bar {
             promise: format!("{name}: new flows of services at random cost at most 60 ns more"),
             found: new.map_or_else(open, |(more, row)| format!("at most {more:.0} ns ({})", at(row))),
+            gaps: Vec::new(),
             met: new.map(|(more, _)| more <= 60.0),
         });
     }
     bars.push(Bar {
         promise: "a packet of an established flow takes XDP at most 110 ns".to_owned(),
         found: slowest.map_or_else(open, |row| format!("at most {} ns ({})", brief(row.nanoseconds), at(row))),
+        gaps: Vec::new(),
         met: slowest.map(|row| row.nanoseconds.median <= 110.0),
     });
     bars
@@ -212,12 +230,12 @@ fn lines(figures: &Figures, v6: bool) -> Vec<Line> {
     ];
     let mut lines = Vec::new();
     for (xdp, step, name, colour) in looks {
-        for (choice, width, which) in [(Choice::Hot, 3, ""), (Choice::Random, 1, ", random services")] {
+        for (choice, dashed, which) in [(Choice::Hot, false, ""), (Choice::Random, true, ", random services")] {
             let case = Case { xdp, v6, backends: Place::Elsewhere, step };
             let rows = figures.rows.iter().filter(|row| row.case == case && row.choice == choice);
             let points: Vec<_> = rows.map(|row| (f64::from(row.services), row.nanoseconds.median)).collect();
             if !points.is_empty() {
-                lines.push(Line { name: format!("{name}{which}"), colour, width, points });
+                lines.push(Line { name: format!("{name}{which}"), colour, width: 2, dashed, points });
             }
         }
     }

@@ -19,6 +19,9 @@ use crate::{
     stats::Spread,
 };
 
+/// A contestant's programming that takes longer is done once only.
+pub const QUICK_SECONDS: u64 = 3;
+
 /// One run of `bench services`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -62,6 +65,9 @@ pub struct Figures {
     pub given_up: bool,
     /// From nothing to all services, seconds.
     pub programming: Option<Spread>,
+    /// How often that was done. A version that did not count it has 0.
+    #[serde(default)]
+    pub programmed: u32,
     /// The same with an agent's start and its lists from the API server.
     pub start: Option<Spread>,
     /// Where the time of `programming` went, as far as it went several ways.
@@ -167,6 +173,12 @@ impl Report {
         self.participants.iter().any(|participant| participant.kind == kind && participant.absent.is_none())
     }
 
+    /// Whether millrace's programs are part of what it takes of the kernel's memory.
+    #[must_use]
+    pub fn counts_programs(&self) -> bool {
+        self.sizes.iter().flat_map(|size| &size.figures).any(|figures| figures.memory.programs.is_some())
+    }
+
     #[must_use]
     pub fn is_emulated(&self) -> bool {
         self.machine.guest.as_ref().is_some_and(|guest| guest.emulated)
@@ -196,6 +208,7 @@ impl Figures {
             skipped: None,
             given_up: false,
             programming: None,
+            programmed: 0,
             start: None,
             parts: Vec::new(),
             change: None,
@@ -203,6 +216,15 @@ impl Figures {
             memory,
             traffic: Vec::new(),
             churn: None,
+        }
+    }
+
+    /// Whether the figure of programming is one alone.
+    #[must_use]
+    pub fn was_programmed_once(&self) -> bool {
+        match (self.programmed, self.programming) {
+            (0, Some(took)) => took.median > QUICK_SECONDS as f64 && took.min == took.max,
+            (times, _) => times == 1,
         }
     }
 

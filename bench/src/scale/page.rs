@@ -19,6 +19,17 @@ const NOTE: &str = "Parsed, decided on and written to the kernel's maps on one t
     Memory is this\nprocess's, with the simulated cluster in it. The last line of the first table, which the promise leaves \
     out, is another cluster: its\nservices have 50 endpoints each, and a change of one is as much more to read and to write.";
 
+const LIMITS: &str = "\
+## What these figures cannot show
+
+- An API server, its watches and a network: events come from this process, as JSON, one after the other.
+- The whole agent: one thread reads, decides and writes here; in the agent reading is another's, and events wait while a \
+round is under way.
+- Its memory alone: the simulated cluster is in the same process.
+- What clients see: nothing is attached, and nobody connects. `cargo xtask bench services` measures that, and churn.
+- Rivals: a cluster of this size and its events are given to millrace only.
+";
+
 /// Two tables: one event's cost by the cluster's size, and the largest cluster at several speeds.
 pub fn table(figures: &Figures) -> String {
     let mut curve = Table::new();
@@ -84,7 +95,7 @@ pub fn page(figures: &Figures) -> String {
         "# A large cluster's life\n\nOne run of `cargo xtask bench scale`, {}: the events of a simulated cluster go into the \
          agent's own pipeline, and each is timed until it is in the kernel's maps.\n\n\
          {}\n\n{}\n\
-         ![Cost of one event, by number of services](benchmarks/scale.svg)\n\n{}\n\n\
+         ![Cost of one event, by number of services](benchmarks/scale.svg)\n\n{}\n\n{LIMITS}\n\
          ## Reproduce\n\n```console\n# cargo xtask bench {}\n```\n\nAs root. [Every figure as JSON](benchmarks/scale.json).\n",
         figures.machine.time,
         figures.machine.sentence(),
@@ -113,6 +124,7 @@ fn flat(figures: &Figures) -> Bar {
                 )
             },
         ),
+        gaps: Vec::new(),
         met: ratio.map(|((cold, _), _)| cold <= GROWTH),
     }
 }
@@ -131,7 +143,7 @@ fn growth(curve: &[Point], cost: impl Fn(&Point) -> f64) -> Option<(f64, u32)> {
 pub(super) fn plots(figures: &Figures) -> Result<Vec<(&'static str, String)>> {
     let line = |name: &str, colour, of: fn(&Point) -> f64| {
         let points = figures.curve.iter().map(|point| (f64::from(point.size.services), of(point)));
-        Line { name: name.to_owned(), colour, width: 3, points: points.collect() }
+        Line { name: name.to_owned(), colour, width: 3, dashed: false, points: points.collect() }
     };
     let lines = [
         line("processor time", RGBColor(0x1a, 0x9a, 0x8a), |point| point.one_by_one.cpu_us_per_event),

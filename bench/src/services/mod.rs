@@ -1,10 +1,11 @@
 //! `bench services`: what a node pays for N services, from one to a hundred thousand, with millrace and with its rivals.
 //!
-//! At each size all contestants stand side by side, each on a node of its own. `stage` is one of them, `programming`
+//! At each size all contestants stand side by side, each on a node of its own. `entrants` are they, `stage` is one of them, `programming`
 //! what it costs to tell it of services, `traffic` what clients see, in turns of milliseconds, `churn` who is misled while
 //! endpoints come and go.
 
 mod churn;
+mod entrants;
 mod programming;
 mod stage;
 mod traffic;
@@ -15,21 +16,22 @@ use anyhow::{Context, Result};
 use millrace_tests::interrupt;
 
 use crate::{
-    cluster::{Clients, Cluster, Families},
+    cluster::{Clients, Cluster, Families, SIZES},
     contestants::{Kind, Tooling},
     machine::Machine,
     report::{Figures, Participant, Report, Size, markdown::thousands},
 };
+use entrants::Entrants;
 use stage::{Entry, Stage};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Numbers of services, with 10 endpoints each in every family.
-    #[arg(long, value_delimiter = ',', default_value = "1,10,100,1000,10000,30000,100000")]
+    #[arg(long, value_delimiter = ',', default_values_t = SIZES)]
     pub sizes: Vec<u32>,
-    /// Who is compared; the direct path always is.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
+    /// Who is compared; the direct path always is. By default all that serve these clients in a way of their own.
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub rivals: Vec<Kind>,
     /// Address families of the services.
     #[arg(long, value_enum, default_value = "4")]
@@ -70,11 +72,6 @@ pub struct Options {
 }
 
 impl Options {
-    fn kinds(&self) -> impl Iterator<Item = Kind> + use<'_> {
-        let asked = |kind: &Kind| *kind == Kind::Direct || self.rivals.contains(kind);
-        Kind::ALL.into_iter().filter(move |kind| asked(kind) && kind.serves(self.clients))
-    }
-
     fn tooling(&self) -> Tooling {
         Tooling { limit: Duration::from_secs(self.limit), release: self.tools.clone() }
     }
@@ -83,8 +80,16 @@ impl Options {
 /// Measures every size, one after the other.
 ///
 /// # Errors
-/// A contestant does not do what it should, a tool or a privilege is missing, or the user wants the end.
+/// Nobody who was asked for serves these clients, a contestant does not do what it should, a tool or a privilege is missing,
+/// or the user wants the end.
 pub fn run(options: &Options) -> Result<Report> {
+    let entrants = Entrants::of(&options.rivals, options.clients)?;
+    for (kind, why) in &entrants.left_out {
+        eprintln!("bench: {} is not measured: {why}", kind.name());
+    }
+    if let Some(why) = no_churn(options) {
+        eprintln!("bench: churn is not measured: {why}");
+    }
     let mut report = Report {
         arguments: std::env::args().skip(1).collect(),
         machine: Machine::look(),
@@ -93,17 +98,18 @@ pub fn run(options: &Options) -> Result<Report> {
         runs: options.runs,
         rounds: options.rounds,
         limit_seconds: options.limit as f64,
-        participants: Vec::new(),
+        participants: entrants.absent(),
         sizes: Vec::new(),
     };
     let mut slow = BTreeMap::new();
     for &services in &options.sizes {
         let cluster = Cluster { services: services.max(1), families: options.families, clients: options.clients };
         let start = std::time::Instant::now();
-        let measured = measure(cluster, options, &mut slow, &mut report.participants);
+        let measured = measure(cluster, options, &entrants, &mut slow, &mut report.participants);
         report.sizes.push(measured.with_context(|| format!("{services} services"))?);
         eprintln!("bench:   measured in {:.0} s", start.elapsed().as_secs_f64());
     }
+    report.participants.sort_by_key(|participant| participant.kind);
     report.machine.finish();
     Ok(report)
 }
@@ -112,12 +118,13 @@ pub fn run(options: &Options) -> Result<Report> {
 fn measure(
     cluster: Cluster,
     options: &Options,
+    entrants: &Entrants,
     slow: &mut BTreeMap<Kind, u32>,
     participants: &mut Vec<Participant>,
 ) -> Result<Size> {
     eprintln!("bench: {} services x {} endpoints", cluster.services, crate::cluster::ENDPOINTS);
     let (mut stages, mut skipped) = (Vec::new(), Vec::new());
-    for kind in options.kinds() {
+    for &kind in &entrants.kinds {
         interrupt::check()?;
         if let Some(why) = reason_to_skip(kind, cluster.services, options, slow) {
             skipped.push(Figures::skipped(kind, why));
@@ -147,14 +154,22 @@ fn measure(
     for stage in &stages {
         stage.contestant.check().with_context(|| stage.figures.kind.name())?;
     }
-    // Clients outside would learn of it no sooner.
-    if cluster.services == options.churn && cluster.clients == Clients::Pods {
+    if cluster.services == options.churn && no_churn(options).is_none() {
         churn::measure(&mut stages, options.churn_seconds)?;
     }
     let measured = stages.into_iter().map(|stage| stage.figures);
     let mut figures: Vec<_> = measured.chain(skipped).collect();
     figures.sort_by_key(|figures| figures.kind);
     Ok(Size { services: cluster.services, figures })
+}
+
+/// Why no endpoints are replaced under load.
+fn no_churn(options: &Options) -> Option<String> {
+    if options.clients != Clients::Pods {
+        return Some("it is a question of when the maps change, and for clients outside they are the same".to_owned());
+    }
+    let missing = options.churn > 0 && !options.sizes.contains(&options.churn);
+    missing.then(|| format!("--churn {} is none of --sizes", options.churn))
 }
 
 fn reason_to_skip(kind: Kind, services: u32, options: &Options, slow: &BTreeMap<Kind, u32>) -> Option<String> {

@@ -12,13 +12,13 @@ use millrace_tests::interrupt;
 use super::stage::Stage;
 use crate::{
     contestants::Kind,
-    report::Part,
+    report::{self, Part},
     rivals::{self, Way},
     stats::{percentile, spread},
 };
 
 /// What takes longer is done once only.
-const QUICK: Duration = Duration::from_secs(3);
+const QUICK: Duration = Duration::from_secs(report::QUICK_SECONDS);
 /// For all changes of one contestant.
 const BUDGET: Duration = Duration::from_secs(5);
 /// Between two changes: one at a time; what a burst costs is another question.
@@ -53,6 +53,7 @@ pub(super) fn all(stage: &mut Stage, times: u32) -> Result<Outcome> {
         interrupt::check()?;
     }
     stage.figures.programming = Some(spread(&took));
+    stage.figures.programmed = took.len() as u32;
     stage.figures.start = (!started.is_empty()).then(|| spread(&started));
     stage.figures.parts = parts.into_iter().map(|(way, took)| Part { way, took: spread(&took) }).collect();
     stage.figures.memory = stage.contestant.memory()?;

@@ -1,6 +1,7 @@
 //! millrace: an agent on the node, an API server double in the node's namespace, and the maps that the agent writes.
 
 mod agent;
+mod programs;
 mod records;
 
 use std::{
@@ -146,8 +147,10 @@ impl Contestant for Millrace {
             let kib = line.and_then(|line| line.split_whitespace().next()).with_context(|| format!("no {field}"))?;
             Ok(kib.parse::<f64>()? / 1024.0)
         };
+        let programs = programs::mib(&self.pins()?)?;
         Ok(Memory {
-            kernel: Some(status(&self.pins()?)?.maps.iter().map(|map| map.mib).sum()),
+            kernel: Some(status(&self.pins()?)?.maps.iter().map(|map| map.mib).sum::<f64>() + programs),
+            programs: Some(programs),
             agent: Some(mib("VmRSS:")?),
             agent_anonymous: Some(mib("RssAnon:")?),
         })

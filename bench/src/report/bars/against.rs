@@ -1,11 +1,11 @@
 //! Against what operators run today.
 
-use super::{Bar, LARGE, not_measured};
+use super::{Bar, LARGE, gaps, not_measured};
 use crate::{
     cluster::Position,
     contestants::Kind,
     probe::client::Operation,
-    report::{Destination, Report, Size, markdown::thousands},
+    report::{Destination, Figures, Report, Size, markdown::thousands},
     rivals::Way,
 };
 
@@ -25,32 +25,36 @@ pub(super) fn bars(report: &Report) -> Vec<Bar> {
     bars
 }
 
-/// Where it comes closest.
+/// Where it comes closest. Every rival of every size is either held against it or named as a gap.
 pub(super) fn better_than_rivals(report: &Report) -> Bar {
-    let median = |size: &Size, kind, position| -> Option<f64> {
-        Some(size.of(kind)?.traffic(Operation::Connect, Destination::Service(position))?.p50_ratio.median)
-    };
     let mut closest: Option<(f64, Kind, u32)> = None;
     for size in &report.sizes {
         for rival in Kind::ALL.into_iter().filter(|kind| kind.is_rival()) {
-            for position in Position::ALL {
-                let (Some(own), Some(other)) = (median(size, Kind::Millrace, position), median(size, rival, position))
-                else {
-                    continue;
-                };
-                if closest.is_none_or(|(margin, ..)| other / own < margin) {
-                    closest = Some((other / own, rival, size.services));
-                }
+            let margin = margin(size, rival);
+            if let Some(margin) = margin.filter(|margin| closest.is_none_or(|(least, ..)| *margin < least)) {
+                closest = Some((margin, rival, size.services));
             }
         }
     }
+    let mut gaps = gaps::of_rivals(report, |size, rival| margin(size, rival).is_some());
+    gaps.extend(gaps::of_sizes(report));
     Bar {
         promise: "connect() takes less than through any rival, at every size, one service included".to_owned(),
         found: closest.map_or_else(not_measured, |(margin, rival, services)| {
             format!("the closest is {} at {}: {margin:.2} of millrace's", rival.name(), thousands(services))
         }),
+        gaps,
         met: closest.map(|(margin, ..)| margin > 1.0),
     }
+}
+
+/// What connect() takes with a rival, as a ratio to millrace's, where that is least; `None` unless all of it was measured.
+fn margin(size: &Size, rival: Kind) -> Option<f64> {
+    let median = |kind, position| -> Option<f64> {
+        Some(size.of(kind)?.traffic(Operation::Connect, Destination::Service(position))?.p50_ratio.median)
+    };
+    let margins = Position::ALL.map(|position| Some(median(rival, position)? / median(Kind::Millrace, position)?));
+    margins.into_iter().try_fold(f64::MAX, |least, margin| Some(least.min(margin?)))
 }
 
 struct Took {
@@ -82,21 +86,36 @@ fn over_netlink(bar: Bar, report: &Report) -> Bar {
             Some(size.of(Kind::Ipvs)?.programming?.median / size.of(Kind::Millrace)?.programming?.median)
         });
     let whole = whole.map(|times| format!("; {times:.0} times with its IP sets, addresses and rules"));
-    Bar { promise: bar.promise + " over netlink", found: bar.found + &whole.unwrap_or_default(), met: bar.met }
+    Bar { promise: bar.promise + " over netlink", found: bar.found + &whole.unwrap_or_default(), ..bar }
 }
 
 fn faster(report: &Report, what: &str, rival: Kind, factor: f64, took: impl Fn(&Size, Kind) -> Option<Took>) -> Bar {
     let size = report.sizes.iter().find(|size| size.services == LARGE);
     let pair = size.and_then(|size| Some((took(size, Kind::Millrace)?, took(size, rival)?)));
     let times = pair.map(|(own, other)| (other.value / own.value, other.at_least));
-    let why = size.and_then(|size| size.of(rival)?.skipped.clone());
-    let missing = || why.map_or_else(not_measured, |why| format!("**not measured**: {why}"));
+    let given_up = size.and_then(|size| size.of(rival)?.skipped.clone()).unwrap_or_default();
     Bar {
         promise: format!("{what}: {factor:.0} times as fast as {}", rival.name()),
-        found: times.map_or_else(missing, |(times, at_least)| {
-            format!("{}{times:.0} times", if at_least { "more than " } else { "" })
-        }),
+        found: match times {
+            Some((times, true)) => format!("more than {times:.0} times: {given_up}"),
+            Some((times, false)) => format!("{times:.0} times"),
+            None => format!("**not measured**: {}", why_not(size, rival)),
+        },
+        gaps: Vec::new(),
         // One that was given up too early to tell leaves the question open.
         met: times.and_then(|(times, at_least)| (times >= factor || !at_least).then_some(times >= factor)),
     }
+}
+
+/// Why there is no ratio to a rival.
+fn why_not(size: Option<&Size>, rival: Kind) -> String {
+    let Some(size) = size else { return format!("this run was not asked for {} services", thousands(LARGE)) };
+    for kind in [Kind::Millrace, rival] {
+        match size.of(kind) {
+            None => return format!("this run was not asked for {}", kind.name()),
+            Some(Figures { skipped: Some(why), .. }) => return why.clone(),
+            Some(_) => {}
+        }
+    }
+    "the figures of this run lack it".to_owned()
 }

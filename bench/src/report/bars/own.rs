@@ -1,6 +1,6 @@
 //! Against the direct path, and in times that a machine of its own keeps.
 
-use super::{Bar, LARGE, not_measured};
+use super::{Bar, LARGE, gaps, not_measured};
 use crate::{
     cluster::Position,
     contestants::Kind,
@@ -15,7 +15,8 @@ pub(super) fn bars(report: &Report) -> Vec<Bar> {
     let mut bars = vec![
         connections(report),
         worst(
-            "a datagram and its answer, translated packet by packet, take at most 1.10 of direct ones",
+            report,
+            "a datagram and its answer, translated packet by packet, take at most 1.10 of direct ones, at every size",
             1.10,
             ratios(report, Operation::Datagram).map(|ratio| (ratio.bare, ratio.services)),
         ),
@@ -56,18 +57,21 @@ fn ratios(report: &Report, operation: Operation) -> impl Iterator<Item = Ratio> 
 
 fn connections(report: &Report) -> Bar {
     let bare = ratios(report, Operation::Connect).map(|ratio| (ratio.bare, ratio.services));
-    let bar = worst("connect() through the socket path takes at most 1.02 of a direct one, at every size", 1.02, bare);
+    let promise = "connect() through the socket path takes at most 1.02 of a direct one, at every size";
+    let bar = worst(report, promise, 1.02, bare);
     let own = ratios(report, Operation::Connect).map(|ratio| ratio.own).max_by(f64::total_cmp);
     let own = own.map(|own| format!("; the translation itself at most {own:.3} of a connection past it"));
     Bar { found: bar.found + &own.unwrap_or_default(), ..bar }
 }
 
-fn worst(promise: &str, most: f64, ratios: impl Iterator<Item = (f64, u32)>) -> Bar {
+/// Of every size that is measured unless others are asked for.
+fn worst(report: &Report, promise: &str, most: f64, ratios: impl Iterator<Item = (f64, u32)>) -> Bar {
     let worst = ratios.max_by(|a, b| a.0.total_cmp(&b.0));
     Bar {
         promise: promise.to_owned(),
         found: worst
             .map_or_else(not_measured, |(ratio, services)| format!("at most {ratio:.3} (at {})", thousands(services))),
+        gaps: gaps::of_sizes(report).into_iter().collect(),
         met: worst.map(|(ratio, _)| ratio <= most),
     }
 }
@@ -85,6 +89,7 @@ fn within(
     Bar {
         promise: format!("{what}: at most {most} {unit}"),
         found: found.map_or_else(not_measured, |found| format!("{found:.3} {unit}")),
+        gaps: Vec::new(),
         met: found.map(|found| found <= most),
     }
 }

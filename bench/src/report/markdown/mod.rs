@@ -1,7 +1,9 @@
 //! The report as a Markdown page. `tables` are its figures (`table` is one of them), `churn` who was
-//! misled, `words` what stands around them.
+//! misled, `participants` who was compared, `limits` what the figures cannot show, `words` what else stands around them.
 
 mod churn;
+mod limits;
+mod participants;
 mod table;
 mod tables;
 mod words;
@@ -20,9 +22,9 @@ pub fn page(report: &Report) -> String {
         words::promises(report),
         words::plots(report),
         words::reproduce(report),
-        words::participants(report),
+        participants::participants(report),
         tables(report),
-        words::limits(report),
+        limits::limits(report),
     ]
     .join("\n")
 }

@@ -16,16 +16,11 @@ use crate::{
 };
 
 const ENDPOINT: Destination = Destination::Endpoint;
-const RANDOM: Destination = Destination::Service(Position::Random);
-const LAST: Destination = Destination::Service(Position::Last);
+const SLOW: &str = "The same for the slowest hundredth (p99).";
 
 /// All of them, with their headings.
 #[must_use]
 pub fn tables(report: &Report) -> String {
-    let connect = |read: fn(&Traffic) -> Spread| -> Vec<Line> {
-        let lines = kinds(report).flat_map(|kind| destinations(kind).map(move |to| (kind, to)));
-        lines.map(|(kind, to)| traffic_line(report, kind, to, Operation::Connect, read)).collect()
-    };
     let mut text = String::new();
     section(
         &mut text,
@@ -33,16 +28,16 @@ pub fn tables(report: &Report) -> String {
         "Connections",
         "Time of connect(), median, as a ratio to the same on a node without a proxy. *First*, *random* and *last* are \
          services by the order in which they were programmed; *endpoint* is a connection past all services, which shows \
-         what a node pays for traffic that is none of a service's. A turn begins with *first*, on caches that another \
+         what a node pays for traffic that is none of a service's. Of one service the three are the same. A turn begins with *first*, on caches that another \
          contestant has just used; *last* and *endpoint* find them warmer.",
-        connect(|traffic| traffic.p50_ratio),
+        to_all(report, Operation::Connect, |traffic| traffic.p50_ratio),
     );
     section(
         &mut text,
         report,
         "Slow connections",
-        "The same for the slowest hundredth (p99).",
-        connect(|t| t.p99_ratio),
+        SLOW,
+        to_all(report, Operation::Connect, |traffic| traffic.p99_ratio),
     );
     section(
         &mut text,
@@ -50,7 +45,8 @@ pub fn tables(report: &Report) -> String {
         "Programming",
         "Seconds from nothing to all services: deciding and writing, with the generation of the rules. *With start* is \
          millrace's agent from exec() on: reading its programs into the kernel, and all lists from the API server. *Of it* is \
-         where the time of one that writes to several parts of the kernel went.",
+         where the time of one that writes to several parts of the kernel went. What takes longer than 3 s is done once only: \
+         that figure has no range, and says *once*.",
         programming(report),
     );
     section(
@@ -65,7 +61,11 @@ pub fn tables(report: &Report) -> String {
         &mut text,
         report,
         "Memory",
-        "MiB; the kernel's for rules, sets and maps, and the agent's own.",
+        &format!(
+            "MiB; the kernel's for rules, sets{}, and the agent's own. The kernel's is measured in two ways: see *What these \
+             figures cannot show*.",
+            if report.counts_programs() { ", maps and programs" } else { " and maps" }
+        ),
         memory(report),
     );
     for (operation, heading, words) in [
@@ -78,7 +78,11 @@ pub fn tables(report: &Report) -> String {
             "Time of 4 MiB over a connection that stays, median as a ratio: less is more.",
         ),
     ] {
-        section(&mut text, report, heading, words, both(report, operation, |traffic| traffic.p50_ratio));
+        section(&mut text, report, heading, words, to_all(report, operation, |traffic| traffic.p50_ratio));
+        if let Operation::Request | Operation::Datagram = operation {
+            let slow = to_all(report, operation, |traffic| traffic.p99_ratio);
+            section(&mut text, report, &format!("{heading}: the slow ones"), SLOW, slow);
+        }
     }
     churn(&mut text, report);
     section(
@@ -86,7 +90,7 @@ pub fn tables(report: &Report) -> String {
         report,
         "Processor time",
         "Of client, server and kernel for a new connection, a request and its response, as a ratio.",
-        both(report, Operation::Request, |traffic| traffic.cpu_ratio),
+        to_all(report, Operation::Request, |traffic| traffic.cpu_ratio),
     );
     section(&mut text, report, "The direct path", "Medians of this machine, for orientation only.", absolute(report));
     text
@@ -94,6 +98,10 @@ pub fn tables(report: &Report) -> String {
 
 fn kinds(report: &Report) -> impl Iterator<Item = Kind> {
     report.participants.iter().filter(|participant| participant.absent.is_none()).map(|participant| participant.kind)
+}
+
+fn figures_of(report: &Report, kind: Kind) -> impl Iterator<Item = &Figures> {
+    report.sizes.iter().filter_map(move |size| size.of(kind))
 }
 
 fn destinations(kind: Kind) -> impl Iterator<Item = Destination> {
@@ -111,10 +119,10 @@ fn traffic_line(
     line(report, kind, to.name(), |figures| figures.traffic(operation, to).map(|traffic| ratio(read(traffic))))
 }
 
-fn both(report: &Report, operation: Operation, read: fn(&Traffic) -> Spread) -> Vec<Line> {
+/// A line for each destination.
+fn to_all(report: &Report, operation: Operation, read: fn(&Traffic) -> Spread) -> Vec<Line> {
     let lines = kinds(report).flat_map(|kind| destinations(kind).map(move |to| (kind, to)));
-    let wanted = lines.filter(|(_, to)| [RANDOM, LAST, ENDPOINT].contains(to));
-    wanted.map(|(kind, to)| traffic_line(report, kind, to, operation, read)).collect()
+    lines.map(|(kind, to)| traffic_line(report, kind, to, operation, read)).collect()
 }
 
 fn figure_lines(report: &Report, read: fn(&Figures) -> Option<Spread>, show: fn(Spread) -> String) -> Vec<Line> {
@@ -134,16 +142,17 @@ fn changes(report: &Report) -> Vec<Line> {
 }
 
 fn programming(report: &Report) -> Vec<Line> {
-    let mut lines = figure_lines(report, |figures| figures.programming, decimals);
+    let proxies = kinds(report).filter(|kind| *kind != Kind::Direct);
+    let took = |figures: &Figures| {
+        let once = if figures.was_programmed_once() { " once" } else { "" };
+        figures.programming.map(|took| decimals(took) + once)
+    };
+    let mut lines: Vec<_> = proxies.map(|kind| line(report, kind, "", took)).collect();
     let started = kinds(report).filter(|kind| kind.is_millrace());
     lines.extend(started.map(|kind| line(report, kind, "with start", |figures| figures.start.map(decimals))));
     for kind in kinds(report) {
-        let ways: BTreeSet<Way> = report
-            .sizes
-            .iter()
-            .filter_map(|size| size.of(kind))
-            .flat_map(|figures| figures.parts.iter().map(|part| part.way))
-            .collect();
+        let ways: BTreeSet<Way> =
+            figures_of(report, kind).flat_map(|figures| figures.parts.iter().map(|part| part.way)).collect();
         let parts = ways.into_iter().map(|way| (way, format!("of it: {}", way.name())));
         lines.extend(parts.map(|(way, name)| line(report, kind, &name, |figures| figures.part(way).map(decimals))));
     }
@@ -156,6 +165,9 @@ fn memory(report: &Report) -> Vec<Line> {
     let mut lines: Vec<_> =
         proxies.map(|kind| line(report, kind, "kernel", |figures| mib(figures.memory.kernel))).collect();
     for kind in kinds(report).filter(|kind| kind.is_millrace()) {
+        if report.counts_programs() {
+            lines.push(line(report, kind, "kernel, of it programs", |figures| mib(figures.memory.programs)));
+        }
         lines.push(line(report, kind, "agent", |figures| mib(figures.memory.agent)));
         lines.push(line(report, kind, "agent, without the maps", |figures| mib(figures.memory.agent_anonymous)));
     }

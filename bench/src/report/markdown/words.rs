@@ -8,7 +8,6 @@ use crate::{
         Report,
         bars::{Bar, bars},
     },
-    rivals::MINIMUM_SYNC_PERIOD,
 };
 
 pub(super) fn opening(report: &Report) -> String {
@@ -87,20 +86,30 @@ fn compared(report: &Report) -> &'static str {
 
 /// What a reader must know of a machine that was booted for the run.
 fn guest(report: &Report) -> String {
-    match &report.machine.guest {
-        None => String::new(),
-        Some(Guest { emulated: true, .. }) => "**Emulated**: the machine's processor is software, and its clock advances \
+    let Some(Guest { emulated, host_load: [before, after], bounds }) = &report.machine.guest else {
+        return String::new();
+    };
+    let mut text = if *emulated {
+        "**Emulated**: the machine's processor is software, and its clock advances \
              one nanosecond with each instruction, whatever its host does. Each time on this page is therefore a number of \
              instructions, each ratio one of work to be done: no cache, no branch prediction and no second processor is \
              in any of them. Where it only waits, its clock jumps to the next timer: a packet that is sent again after a \
              second counts a thousand million of them. Figures may be compared with each other and with nothing else; what \
              a real processor makes of them, a run on a kernel with IPVS says.\n\n"
-            .to_owned(),
-        Some(Guest { host_load: [before, after], .. }) => format!(
+            .to_owned()
+    } else {
+        format!(
             "The load average of the machine's host was {before:.1} before and {after:.1} after the run, the machine \
              included.\n\n"
-        ),
+        )
+    };
+    if !bounds.is_empty() {
+        text.push_str(&format!(
+            "Such a machine may be slow: the run was bounded in time by what it was not asked for itself: `{}`.\n\n",
+            bounds.join(" ")
+        ));
     }
+    text
 }
 
 /// Promises and what was found, as a section.
@@ -109,12 +118,7 @@ pub fn held_against(bars: &[Bar]) -> String {
     let mut text =
         String::from("## What is promised, and what this run says\n\n| promise | found | |\n|---|---|---|\n");
     for bar in bars {
-        let met = match bar.met {
-            Some(true) => "met",
-            Some(false) => "**not met**",
-            None => "open",
-        };
-        text.push_str(&format!("| {} | {} | {met} |\n", bar.promise, bar.found));
+        text.push_str(&format!("| {} | {} | {} |\n", bar.promise, bar.finding(), bar.verdict()));
     }
     text
 }
@@ -153,96 +157,4 @@ pub(super) fn reproduce(report: &Report) -> String {
             _ => "",
         },
     )
-}
-
-pub(super) fn participants(report: &Report) -> String {
-    let mut text = String::from("## Who was compared\n\n");
-    for participant in &report.participants {
-        let name = participant.kind.name();
-        let what = what(participant.kind, report.clients);
-        let line = match (&participant.absent, &participant.version) {
-            (Some(why), _) => {
-                format!("- **{name}: NOT MEASURED, {why}.** {what}{}\n", elsewhere(participant.kind, report.clients))
-            }
-            (None, Some(version)) => format!("- **{name}**: {what} ({version})\n"),
-            (None, None) => format!("- **{name}**: {what}\n"),
-        };
-        text.push_str(&line);
-    }
-    let unasked = Kind::ALL.into_iter().filter(|kind| {
-        kind.serves(report.clients) && report.participants.iter().all(|participant| participant.kind != *kind)
-    });
-    for kind in unasked {
-        let name = kind.name();
-        let where_else = elsewhere(kind, report.clients);
-        text.push_str(&format!("- **{name}: NOT MEASURED, this run was not asked for it.**{where_else}\n"));
-    }
-    text + &format!(
-        "\nkube-proxy itself is not run: each mode's rules are generated as its proxier lays them out and applied with \
-         the same tools. It also waits up to its minimum sync period ({} s) before it acts on a change; no figure \
-         here includes that.\n\n## Figures\n",
-        MINIMUM_SYNC_PERIOD.as_secs()
-    )
-}
-
-const fn what(kind: Kind, clients: Clients) -> &'static str {
-    match kind {
-        Kind::Millrace if !matches!(clients, Clients::Pods) => "packets are translated on tc, at the uplink.",
-        Kind::MillraceXdpGeneric => "`--xdp generic`: the same before tc, in the kernel's stack.",
-        Kind::MillraceXdpNative => "`--xdp native`: the same in the uplink's driver.",
-        Kind::Direct => "no proxy; clients call the endpoints. What all ratios are to.",
-        Kind::Millrace => "connections of pods are translated in connect(); UDP per packet.",
-        Kind::MillraceTc => "`--socket-lb host-only`: pods are translated per packet, on their veths.",
-        Kind::IptablesLegacy => "kube-proxy's iptables mode over x_tables.",
-        Kind::IptablesNft => "kube-proxy's iptables mode over nf_tables.",
-        Kind::Nftables => "kube-proxy's nftables mode: verdict maps.",
-        Kind::Ipvs => {
-            "kube-proxy's IPVS mode: virtual servers and endpoints over one netlink socket, a message for each; IP sets, \
-             and a few iptables rules."
-        }
-    }
-}
-
-/// Where one that is absent is measured all the same.
-const fn elsewhere(kind: Kind, clients: Clients) -> &'static str {
-    match kind {
-        Kind::Ipvs if matches!(clients, Clients::Pods) => {
-            " On a kernel without it, `cargo xtask bench services` measures it in a virtual machine with Debian's, beside \
-             all others: [benchmarks-vm.md](benchmarks-vm.md)."
-        }
-        _ => "",
-    }
-}
-
-pub(super) fn limits(report: &Report) -> String {
-    let mut text = String::from(
-        "## What these figures cannot show\n\n\
-         - No network card and no wire: packets cross veth pairs of one kernel. On a network the direct path costs more, \
-         and every ratio is closer to 1.\n\
-         - One processor for client and server, so that no figure depends on where the scheduler puts them or on how long \
-         an idle one takes to wake. Locks that many processors share cost nothing here.\n\
-         - Processor time does not include kernel threads (ksoftirqd), which had next to nothing to do at this rate.\n\
-         - The rivals' generators do less than kube-proxy where they differ, which favours the rivals; their memory is the \
-         kernel's only, since no kube-proxy runs.\n",
-    );
-    if report.clients != Clients::Pods {
-        text.push_str("- Throughput: the direct path's own differs by a quarter from one moment to the next here.\n");
-    }
-    if report.clients == Clients::Through {
-        text.push_str(
-            "- What native XDP saves on a network card: a veth's driver has the packet in the stack's form already, and copies \
-             it into XDP's first.\n",
-        );
-    }
-    if !report.has(Kind::Ipvs) {
-        text.push_str("- IPVS, which did not take part.\n");
-    }
-    if report.machine.guest.is_some() && report.sizes.iter().all(|size| size.figures.iter().all(|f| f.churn.is_none()))
-    {
-        text.push_str(
-            "- Churn: who is misled how long while endpoints come and go is a question of real time; \
-             `cargo xtask bench services` asks it on the machine itself.\n",
-        );
-    }
-    text
 }
