@@ -6,7 +6,7 @@ pub(super) struct Asked<'of>(pub(super) &'of [String]);
 /// What an emulated machine can bear, where nothing else is asked for: larger sizes, and more of everything, take it a day.
 /// Where a clock counts instructions, there is little noise for repetitions to take out. Churn is a matter of real time.
 const BOUNDED: [(&str, &str); 7] = [
-    ("--sizes", "1,100,1000,10000"),
+    ("--sizes", "1,10,100,1000,10000"),
     ("--runs", "2"),
     ("--rounds", "50"),
     ("--times", "1"),
@@ -19,6 +19,15 @@ const BOUNDED: [(&str, &str); 7] = [
 const OURS: [&str; 2] = ["--out", "--tools"];
 
 const IN_VM: &str = "--in-vm";
+
+/// Options of `services` that another benchmark has not, and what it has instead.
+const REFUSED: [(&str, &str, &str); 5] = [
+    ("packets", "--runs", "`--rounds` says how often it measures"),
+    ("packets", "--rivals", "it measures millrace's programs alone, and netfilter has none that could be run alone"),
+    ("scale", "--runs", "`--events` says how many events it times in each cluster"),
+    ("scale", "--sizes", "`--nodes` is the size of its largest cluster; the others are a tenth and a hundredth of it"),
+    ("scale", "--rivals", "it measures millrace's agent alone"),
+];
 
 impl Asked<'_> {
     pub(super) fn is_services(&self) -> bool {
@@ -53,6 +62,20 @@ impl Asked<'_> {
         [self.services(), clients("outside"), clients("through")].into_iter().chain(rest).collect()
     }
 
+    /// Why the benchmark that is named does not take an option: it is one of `services`.
+    pub(super) fn refused(&self) -> Option<String> {
+        let named = self.0.first()?;
+        let (bench, option, instead) =
+            REFUSED.iter().find(|(bench, option, _)| bench == named && self.words(option).next().is_some())?;
+        Some(format!("{option} is an option of `bench services`, not of `bench {bench}`: {instead}"))
+    }
+
+    /// Options that only `services` takes, where all benchmarks are to run.
+    pub(super) fn of_services_alone(&self) -> Vec<&str> {
+        let names = self.0.iter().filter(|word| word.starts_with('-')).map(|word| name(word));
+        names.filter(|name| *name != "--out").collect()
+    }
+
     pub(super) fn in_vm(&self) -> bool {
         self.0.iter().any(|word| word == IN_VM)
     }
@@ -84,11 +107,17 @@ impl Asked<'_> {
     }
 
     /// For the benchmark in the virtual machine: what is asked for there, and bounds for what is not; those it adds come
-    /// second.
+    /// second, each with its value.
     pub(super) fn in_machine(&self) -> (Vec<String>, Vec<String>) {
-        let added = BOUNDED.iter().filter(|(name, _)| self.value(name).is_none());
-        let added: Vec<_> = added.flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect();
-        (self.without(&OURS).into_iter().chain(added.iter().cloned()).collect(), added)
+        let added: Vec<_> = BOUNDED.iter().filter(|(name, _)| self.value(name).is_none()).collect();
+        let words = added.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]);
+        let arguments = self.without(&OURS).into_iter().chain(words).collect();
+        (arguments, added.iter().map(|(name, value)| format!("{name} {value}")).collect())
+    }
+
+    /// Those that are this option, with or without its value.
+    fn words(&self, option: &str) -> impl Iterator<Item = &String> {
+        self.0.iter().filter(move |word| name(word) == option)
     }
 
     /// All words but `--in-vm` and these options with their values.
@@ -96,7 +125,7 @@ impl Asked<'_> {
         let mut words = self.0.iter();
         let mut kept = Vec::new();
         while let Some(word) = words.next() {
-            let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
+            let name = name(word);
             if options.contains(&name) {
                 if name == word {
                     words.next();
@@ -107,6 +136,11 @@ impl Asked<'_> {
         }
         kept
     }
+}
+
+/// Of an option, whether its value is part of the word or follows.
+fn name(word: &str) -> &str {
+    word.split_once('=').map_or(word, |(name, _)| name)
 }
 
 #[cfg(test)]
@@ -159,9 +193,27 @@ mod tests {
     fn what_is_asked_for_goes_into_the_machine_and_what_is_not_is_bounded() {
         let asked = words("services --in-vm --out docs --sizes=1,10 --tools /t --runs 9 --limit 30");
         let (arguments, added) = Asked(&asked).in_machine();
-        let bounds = "--rounds 50 --times 1 --changes 10 --churn 0";
-        assert_eq!(arguments, words(&format!("services --sizes=1,10 --runs 9 --limit 30 {bounds}")));
-        assert_eq!(added, words(bounds));
+        let bounds = ["--rounds 50", "--times 1", "--changes 10", "--churn 0"];
+        assert_eq!(arguments, words(&format!("services --sizes=1,10 --runs 9 --limit 30 {}", bounds.join(" "))));
+        assert_eq!(added, bounds);
+    }
+
+    #[test]
+    fn an_option_of_services_is_refused_elsewhere_with_what_to_say_instead() {
+        for (line, instead) in [
+            ("packets --runs 3", "--rounds"),
+            ("packets --rivals=nftables", "alone"),
+            ("scale --out docs --sizes 1,10", "--nodes"),
+        ] {
+            let why = Asked(&words(line)).refused().expect(line);
+            assert!(why.contains("bench services") && why.contains(instead), "{why}");
+        }
+        for line in
+            ["packets --sizes 1,10 --rounds 3", "scale --nodes 30", "services --runs 3 --rivals ipvs", "--runs 3"]
+        {
+            assert_eq!(Asked(&words(line)).refused(), None, "{line}");
+        }
+        assert_eq!(Asked(&words("--runs 3 --sizes=1 --out docs")).of_services_alone(), ["--runs", "--sizes"]);
     }
 
     #[test]

@@ -16,8 +16,9 @@ use crate::{
 /// As the benchmark's own.
 const OUT: &str = "target/bench";
 
-/// Boots the machine, runs the benchmark there, and writes its page here.
-pub(super) fn measure(asked: &Asked<'_>) -> Result<()> {
+/// Boots the machine, runs the benchmark there, and writes its page here. `bounds` are options among those asked for that
+/// nobody typed, each with its value.
+pub(super) fn measure(asked: &Asked<'_>, mut bounds: Vec<String>) -> Result<()> {
     setup::to_emulate()?;
     let bench = release("millrace-bench")?;
     let newest = if asked.value("--tools").is_none() { rivals::newest() } else { None };
@@ -26,20 +27,21 @@ pub(super) fn measure(asked: &Asked<'_>) -> Result<()> {
     if !added.is_empty() {
         println!("bench: an emulated machine is slow; unless you ask for more: {}", added.join(" "));
     }
+    bounds.extend(added);
     let before = load();
     let measured = kernel::measure(&bench, &arguments.join(" "), tools)?;
-    let figures = with_guest(&measured.figures, measured.emulated, [before, load()])?;
+    let figures = with_guest(&measured.figures, measured.emulated, [before, load()], &bounds)?;
     let file = workspace::target().join("vm/bench/services.json");
     fs::write(&file, figures).with_context(|| format!("cannot write {}", file.display()))?;
     run(program(&bench).arg("report").arg(&file).arg("--out").arg(asked.value("--out").unwrap_or(OUT)))
 }
 
 /// The figures, with what only this machine knows of theirs.
-fn with_guest(figures: &str, emulated: bool, host_load: [f64; 2]) -> Result<String> {
+fn with_guest(figures: &str, emulated: bool, host_load: [f64; 2], bounds: &[String]) -> Result<String> {
     let mut report: Value =
         serde_json::from_str(figures).context("the figures of the virtual machine are unreadable")?;
     let machine = report.get_mut("machine").and_then(Value::as_object_mut).context("the figures name no machine")?;
-    machine.insert("guest".to_owned(), json!({ "emulated": emulated, "host_load": host_load }));
+    machine.insert("guest".to_owned(), json!({ "emulated": emulated, "host_load": host_load, "bounds": bounds }));
     Ok(report.to_string())
 }
 
@@ -55,13 +57,15 @@ mod tests {
 
     #[test]
     fn figures_say_that_they_come_from_a_machine_that_was_booted_for_them() {
-        let figures = with_guest(r#"{"machine":{"kernel":"6.12"},"sizes":[]}"#, true, [1.5, 2.0]).expect("figures");
-        let report: Value = serde_json::from_str(&figures).expect("JSON");
-        assert_eq!(report["machine"], json!({"kernel": "6.12", "guest": {"emulated": true, "host_load": [1.5, 2.0]}}));
+        let bounds = ["--churn 0".to_owned()];
+        let figures = with_guest(r#"{"machine":{"kernel":"6.12"},"sizes":[]}"#, true, [1.5, 2.0], &bounds);
+        let report: Value = serde_json::from_str(&figures.expect("figures")).expect("JSON");
+        let guest = json!({"emulated": true, "host_load": [1.5, 2.0], "bounds": ["--churn 0"]});
+        assert_eq!(report["machine"], json!({"kernel": "6.12", "guest": guest}));
     }
 
     #[test]
     fn half_a_file_is_no_figures() {
-        assert!(with_guest(r#"{"machine":{"ker"#, true, [0.0; 2]).is_err());
+        assert!(with_guest(r#"{"machine":{"ker"#, true, [0.0; 2], &[]).is_err());
     }
 }

@@ -278,4 +278,28 @@ mod tests {
         fs::remove_dir_all(&root).expect("ours to remove");
         assert!(program.expect("the file").ends_with("bin/sh"));
     }
+
+    /// The bench names the directory of its figures after families and clients.
+    #[test]
+    fn figures_of_all_families_and_clients_leave_the_machine() {
+        for directory in ["benchmarks", "benchmarks-ipv6", "benchmarks-through-dual"] {
+            let at = std::env::temp_dir().join(format!("millrace-services-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&at);
+            fs::create_dir_all(&at).expect("a directory of our own");
+            let path = |name: &str| at.join(name).display().to_string();
+            let bench = "bench() { mkdir -p $4/$2 && echo figures >$4/$2/services.json; }; bench";
+            let script = SERVICES
+                .replace("/run/bench", &path("bench"))
+                .replace("/sys/fs/cgroup/cgroup.subtree_control", &path("controllers"))
+                .replace("stty ", ": ")
+                .replace("/dev/ttyS1", &path("line"))
+                .replace("@BENCH@", bench)
+                .replace("@ARGUMENTS@", &format!("services {directory}"))
+                .replace("@RESULT@", "result");
+            let said = capture(program("sh").args(["-c", &script])).expect("the script");
+            let figures = fs::read_to_string(at.join("line"));
+            fs::remove_dir_all(&at).expect("ours to remove");
+            assert_eq!((said.as_str(), figures.expect(directory).as_str()), ("result services 0\n", "figures\n"));
+        }
+    }
 }
