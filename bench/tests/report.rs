@@ -226,11 +226,21 @@ fn what_is_counted_as_kernel_memory_is_said() {
     assert!(page.contains("kernel, of it programs"), "{page}");
 }
 
+/// Figures of an earlier version have no floods: no heading and no plot without them.
+#[test]
+fn a_run_that_counted_no_packets_says_nothing_of_them() {
+    let mut report = report();
+    assert!(page(&report).contains("nobody else lost any"));
+    report.sizes.iter_mut().flat_map(|size| &mut size.figures).for_each(|figures| figures.floods.clear());
+    assert!(!page(&report).contains("Packets per second") && !page(&report).contains("packets.svg"));
+    assert_eq!(plots(&report).unwrap().len(), 3);
+}
+
 /// Pages are light or dark: a plot must bring no background of its own and neither black nor white.
 #[test]
 fn plots_have_a_line_for_each_contestant_and_no_background() {
     let plots = plots(&report()).unwrap();
-    assert_eq!(plots.len(), 3);
+    assert_eq!(plots.len(), 4);
     for (name, svg) in plots {
         assert!(svg.starts_with("<svg"), "{name}");
         for kind in [Kind::Millrace, Kind::IptablesLegacy, Kind::Nftables] {

@@ -75,8 +75,9 @@ fn every_contestant_is_measured_beside_the_others() {
     for kind in Kind::ALL.into_iter().filter(|kind| kind.serves(Clients::Pods)) {
         is_measured(&report, kind);
     }
-    for file in ["benchmarks.md", "benchmarks/connect.svg", "benchmarks/programming.svg", "benchmarks/change.svg"] {
-        assert!(fs::metadata(out.path().join(file)).unwrap().len() > 0, "{file}");
+    let plots = ["connect", "programming", "change", "packets"].map(|plot| format!("benchmarks/{plot}.svg"));
+    for file in [&["benchmarks.md".to_owned()][..], &plots].concat() {
+        assert!(fs::metadata(out.path().join(&file)).unwrap().len() > 0, "{file}");
     }
 }
 
@@ -148,6 +149,12 @@ fn has_traffic(figures: &Figures) {
             let all = [traffic.p50, traffic.p99, traffic.cpu, traffic.p50_ratio, traffic.p50_own_ratio];
             assert!(all.iter().all(|figure| figure.median > 0.0), "{:?}: {traffic:?}", figures.kind);
         }
+    }
+    for destination in Destination::ALL {
+        let flood = figures.flood(destination).unwrap();
+        let all = [flood.per_second, flood.cpu, flood.per_second_ratio, flood.cpu_ratio];
+        assert!(all.iter().all(|figure| figure.median > 0.0), "{:?}: {flood:?}", figures.kind);
+        assert!(flood.lost.max < 0.01, "the server has its turn before its buffer is full: {flood:?}");
     }
 }
 

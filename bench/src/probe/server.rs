@@ -1,8 +1,13 @@
-//! Answers TCP connections by the first byte that they send, and echoes UDP datagrams. Both families, one port.
+//! Answers TCP connections and UDP datagrams by the first byte that they send; a datagram is an echo's where it says nothing
+//! else. Both families, one port.
 
 use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
@@ -18,15 +23,21 @@ pub const KEPT: u8 = b'k';
 pub const STREAM: u8 = b's';
 /// The address that was asked, as text.
 pub const WHO: u8 = b'w';
+/// A datagram that is counted and not answered.
+pub const FLOOD: u8 = b'f';
+/// How many of them have come to all addresses together, as text.
+pub const COUNT: u8 = b'c';
 
 /// Serves until it is killed. `::` takes TCP over IPv4 too, as IPv4-mapped addresses; UDP has a socket for each address,
 /// so that an answer leaves from the address that was asked.
 pub fn run(port: u16, addresses: &[IpAddr]) -> Result<()> {
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     let listener = TcpListener::bind(any).with_context(|| format!("bind TCP port {port}"))?;
+    let flooded = Arc::new(AtomicU64::new(0));
     for &address in addresses {
         let socket = UdpSocket::bind((address, port)).with_context(|| format!("bind UDP {address}, port {port}"))?;
-        thread::spawn(move || echo_datagrams(&socket));
+        let flooded = Arc::clone(&flooded);
+        thread::spawn(move || answer_datagrams(&socket, &flooded));
     }
     println!("ready");
     for stream in listener.incoming().flatten() {
@@ -81,10 +92,20 @@ fn take_stream(mut stream: TcpStream, mut taken: usize) {
     }
 }
 
-fn echo_datagrams(socket: &UdpSocket) {
+fn answer_datagrams(socket: &UdpSocket, flooded: &AtomicU64) {
     let mut buffer = [0; 2048];
     while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-        // As above.
-        let _ = socket.send_to(&buffer[..length], peer);
+        match buffer[..length].first() {
+            Some(&FLOOD) => {
+                flooded.fetch_add(1, Ordering::Relaxed);
+            }
+            // As above.
+            Some(&COUNT) => {
+                let _ = socket.send_to(flooded.load(Ordering::Relaxed).to_string().as_bytes(), peer);
+            }
+            _ => {
+                let _ = socket.send_to(&buffer[..length], peer);
+            }
+        }
     }
 }

@@ -80,6 +80,8 @@ pub struct Figures {
     pub change_p99: Option<f64>,
     pub memory: Memory,
     pub traffic: Vec<Traffic>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floods: Vec<Flood>,
     pub churn: Option<Churn>,
 }
 
@@ -148,6 +150,20 @@ pub struct Traffic {
     pub p50_own_ratio: Spread,
 }
 
+/// Small datagrams to one destination without a pause, counted where they arrived. Ratios as above.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flood {
+    pub destination: Destination,
+    /// That arrived, in the median of a run's floods.
+    pub per_second: Spread,
+    /// Nanoseconds of processor time for each that arrived, client, server and kernel.
+    pub cpu: Spread,
+    /// The part that did not arrive, between 0 and 1.
+    pub lost: Spread,
+    pub per_second_ratio: Spread,
+    pub cpu_ratio: Spread,
+}
+
 impl Report {
     /// Of its page, without the ending, and of the directory beside it: neither a run in a machine of its own nor one of
     /// another family or of other clients takes the place of the others.
@@ -177,6 +193,12 @@ impl Report {
     #[must_use]
     pub fn counts_programs(&self) -> bool {
         self.sizes.iter().flat_map(|size| &size.figures).any(|figures| figures.memory.programs.is_some())
+    }
+
+    /// Whether datagrams were counted.
+    #[must_use]
+    pub fn has_floods(&self) -> bool {
+        self.sizes.iter().flat_map(|size| &size.figures).any(|figures| !figures.floods.is_empty())
     }
 
     #[must_use]
@@ -215,6 +237,7 @@ impl Figures {
             change_p99: None,
             memory,
             traffic: Vec::new(),
+            floods: Vec::new(),
             churn: None,
         }
     }
@@ -237,6 +260,11 @@ impl Figures {
     #[must_use]
     pub fn traffic(&self, operation: Operation, destination: Destination) -> Option<&Traffic> {
         self.traffic.iter().find(|traffic| traffic.operation == operation && traffic.destination == destination)
+    }
+
+    #[must_use]
+    pub fn flood(&self, destination: Destination) -> Option<&Flood> {
+        self.floods.iter().find(|flood| flood.destination == destination)
     }
 }
 

@@ -33,11 +33,17 @@ pub fn plots(report: &Report) -> Result<Vec<(&'static str, String)>> {
     let connect = |figures: &Figures| Some(figures.traffic(Operation::Connect, random)?.p50_ratio.median);
     let programming = |figures: &Figures| Some(figures.programming?.median * 1000.0);
     let change = |figures: &Figures| Some(figures.change?.median);
-    Ok(vec![
+    let packets = |figures: &Figures| Some(figures.flood(random)?.per_second_ratio.median);
+    let mut plots = vec![
         ("connect.svg", plot(report, "connect() to a random service: times the direct path", connect)?),
         ("programming.svg", plot(report, "milliseconds to program all services", programming)?),
         ("change.svg", plot(report, "milliseconds until one endpoint has changed", change)?),
-    ])
+    ];
+    if report.has_floods() {
+        let title = "packets per second to a random service: times the direct path";
+        plots.push(("packets.svg", plot(report, title, packets)?));
+    }
+    Ok(plots)
 }
 
 const fn colour(kind: Kind) -> RGBColor {

@@ -1,11 +1,12 @@
 //! `bench services`: what a node pays for N services, from one to a hundred thousand, with millrace and with its rivals.
 //!
-//! At each size all contestants stand side by side, each on a node of its own. `entrants` are they, `stage` is one of them, `programming`
-//! what it costs to tell it of services, `traffic` what clients see, in turns of milliseconds, `churn` who is misled while
-//! endpoints come and go.
+//! At each size all contestants stand side by side, each on a node of its own. `entrants` are they, `stage` is one of
+//! them, `programming` what it costs to tell it of services, `traffic` what clients see, in turns of milliseconds, `flood`
+//! how many datagrams arrive where they come without a pause, `churn` who is misled while endpoints come and go.
 
 mod churn;
 mod entrants;
+mod flood;
 mod programming;
 mod stage;
 mod traffic;
@@ -151,6 +152,7 @@ fn measure(
     }
     programming::changes(&mut stages, options.changes)?;
     traffic::measure(&mut stages, options.runs, options.rounds)?;
+    flood::measure(&mut stages, options.runs, options.rounds)?;
     for stage in &stages {
         stage.contestant.check().with_context(|| stage.figures.kind.name())?;
     }

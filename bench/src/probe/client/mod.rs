@@ -1,8 +1,9 @@
 //! Measures several targets in turn: whatever the machine does meanwhile, it does to all of them.
 //!
 //! `operation` is what one sample is made of, `orders` the client that is told what to measure next, `load` connections
-//! without end, each remembered.
+//! without end, each remembered, `flood` datagrams without a pause, counted where they arrive.
 
+pub mod flood;
 pub mod load;
 mod operation;
 pub mod orders;

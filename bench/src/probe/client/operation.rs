@@ -128,7 +128,7 @@ fn push(stream: &mut TcpStream, bytes: &[u8], target: SocketAddr) -> Result<Dura
     Ok(start.elapsed())
 }
 
-fn datagram_socket(target: SocketAddr) -> Result<UdpSocket> {
+pub(super) fn datagram_socket(target: SocketAddr) -> Result<UdpSocket> {
     let local = match target {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, Write},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -14,7 +15,12 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Operation, Target, load, operation::Sockets};
+use super::{
+    Operation, Target,
+    flood::{self, Flooded},
+    load,
+    operation::Sockets,
+};
 
 /// Operations at the beginning of a turn that do not count: another pod's client has just used the processor's caches.
 const WARM_UP: u32 = 3;
@@ -24,12 +30,17 @@ const WARM_UP: u32 = 3;
 pub enum Order {
     /// So many operations of each target, one target after the other. Answer: [`Turn`].
     Measure { operation: Operation, rounds: u32 },
+    /// So many floods of each target, one target after the other. Answer: [`Floods`].
+    Flood { rounds: u32 },
     /// Connections to the first target, one after the other, for so long. Answer: [`load::Connections`].
     Load { milliseconds: u64 },
 }
 
 /// By target's label.
 pub type Turn = BTreeMap<String, Series>;
+
+/// By target's label.
+pub type Floods = BTreeMap<String, Flooded>;
 
 /// One target's part of a turn.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,15 +75,27 @@ pub fn obey(targets: &[Target], server: Pid, input: impl BufRead, mut output: im
                 }
                 serde_json::to_string(&turn)?
             }
+            Order::Flood { rounds } => {
+                let flooded = targets.iter().map(|target| {
+                    let flooded = flood::floods(first(target)?, rounds, || used(clocks));
+                    Ok((target.label.clone(), flooded.with_context(|| target.label.clone())?))
+                });
+                serde_json::to_string(&flooded.collect::<Result<Floods>>()?)?
+            }
             Order::Load { milliseconds } => {
-                let address = targets.first().and_then(|target| target.addresses.first()).context("no target")?;
-                serde_json::to_string(&load::connections(*address, Duration::from_millis(milliseconds)))?
+                let address = first(targets.first().context("no target")?)?;
+                serde_json::to_string(&load::connections(address, Duration::from_millis(milliseconds)))?
             }
         };
         writeln!(output, "{answer}")?;
         output.flush()?;
     }
     Ok(())
+}
+
+/// Where what is one flow goes.
+fn first(target: &Target) -> Result<SocketAddr> {
+    target.addresses.first().copied().with_context(|| format!("{} has no address", target.label))
 }
 
 fn measure(sockets: &mut Sockets<'_>, operation: Operation, rounds: u32, clocks: [ClockId; 2]) -> Result<Series> {

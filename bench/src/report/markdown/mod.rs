@@ -1,7 +1,8 @@
-//! The report as a Markdown page. `tables` are its figures (`table` is one of them), `churn` who was
+//! The report as a Markdown page. `tables` are its figures (`table` is one of them), `flood` those of packets, `churn` who was
 //! misled, `participants` who was compared, `limits` what the figures cannot show, `words` what else stands around them.
 
 mod churn;
+mod flood;
 mod limits;
 mod participants;
 mod table;

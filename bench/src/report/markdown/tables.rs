@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     churn::churn,
+    flood::floods,
     table::{Line, decimals, line, ratio, section},
 };
 use crate::{
@@ -84,6 +85,7 @@ pub fn tables(report: &Report) -> String {
             section(&mut text, report, &format!("{heading}: the slow ones"), SLOW, slow);
         }
     }
+    floods(&mut text, report);
     churn(&mut text, report);
     section(
         &mut text,
@@ -96,7 +98,7 @@ pub fn tables(report: &Report) -> String {
     text
 }
 
-fn kinds(report: &Report) -> impl Iterator<Item = Kind> {
+pub(super) fn kinds(report: &Report) -> impl Iterator<Item = Kind> {
     report.participants.iter().filter(|participant| participant.absent.is_none()).map(|participant| participant.kind)
 }
 
@@ -104,7 +106,7 @@ fn figures_of(report: &Report, kind: Kind) -> impl Iterator<Item = &Figures> {
     report.sizes.iter().filter_map(move |size| size.of(kind))
 }
 
-fn destinations(kind: Kind) -> impl Iterator<Item = Destination> {
+pub(super) fn destinations(kind: Kind) -> impl Iterator<Item = Destination> {
     let services = Position::ALL.into_iter().filter(move |_| kind != Kind::Direct).map(Destination::Service);
     services.chain([ENDPOINT])
 }

@@ -133,12 +133,14 @@ pub(super) fn promises(report: &Report) -> String {
 
 pub(super) fn plots(report: &Report) -> String {
     let plot = |file, what| format!("![{what}, by number of services]({}/{file})\n", report.name());
-    [
+    let packets = "Packets per second to a random service, as a ratio to the direct path";
+    let mut plots = vec![
         plot("connect.svg", "Time of connect() to a random service, as a ratio to the direct path"),
         plot("programming.svg", "Milliseconds to program all services"),
         plot("change.svg", "Milliseconds for one change"),
-    ]
-    .join("\n")
+    ];
+    plots.extend(report.has_floods().then(|| plot("packets.svg", packets)));
+    plots.join("\n")
 }
 
 pub(super) fn reproduce(report: &Report) -> String {
