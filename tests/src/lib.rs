@@ -9,6 +9,7 @@
 //! cable                  a veth that behaves like a wire
 //! agent, manifests       the product on a node, and what it is told
 //! interrupt              how the demo and the benchmarks end early, in order
+//! http                   what the agent answers to those who ask about the node
 //! probe, client, wire    who talks in them, and what is seen on the wire
 //! linger, stall          programs and threads that take their time
 //! bpf, xdp_pass          programs of the harness's own; somebody else's XDP program
@@ -34,6 +35,7 @@ pub mod agent;
 pub mod manifests;
 
 pub mod client;
+pub mod http;
 pub mod interrupt;
 pub mod linger;
 pub mod probe;
