@@ -60,6 +60,8 @@ fn values_that_no_node_could_run_with_are_refused_by_the_options_name() {
         ("--health-addr", "10256"),
         ("--metrics-addr", ":10249"),
         ("--socket-lb", "off"),
+        ("--service-proxy-name", "mill race"),
+        ("--service-proxy-name", "race."),
         ("--sync-timeout", "18446744073709551615"),
         ("--max-services", "0"),
         ("--max-services", "4294967295"),

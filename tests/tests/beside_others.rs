@@ -106,3 +106,25 @@ fn an_agent_serves_beside_kube_proxy_and_takes_its_ports_over_once_they_are_free
     assert!(is_served(node, address(1)), "{}", agent.log_tail());
     agent.terminate().unwrap();
 }
+
+#[test]
+fn services_of_another_proxys_name_are_left_alone_and_those_of_the_agents_own_are_served() {
+    let (network, _serving) = network();
+    let node = network.node("n1").unwrap();
+    let manifests = Manifests::create().unwrap();
+    for (number, name) in [(1, None), (2, Some("mill.example")), (3, Some("another"))] {
+        apply(&manifests, number, name);
+    }
+    let mut served = Vec::new();
+    for arguments in [&["--service-proxy-name", "mill.example"][..], &[]] {
+        let agent = Agent::start(node, &manifests, arguments).unwrap();
+        // What an earlier agent served, and this one does not, goes.
+        let count = if arguments.is_empty() { 1 } else { 2 };
+        until(&agent, "the Services are in the maps", || {
+            (1..4).filter(|number| is_served(node, address(*number))).count() == count
+        });
+        served.push((1..4).map(|number| is_served(node, address(number))).collect::<Vec<_>>());
+        agent.terminate().unwrap();
+    }
+    assert_eq!(served, [[true, true, false], [true, false, false]]);
+}

@@ -24,6 +24,7 @@ pub struct Config {
     pub node_ips: Vec<IpAddr>,
     pub source: Source,
     pub kube_api: Option<String>,
+    pub proxy_name: Option<String>,
     pub pins: Pins,
     pub cgroup_root: Option<PathBuf>,
     pub service_cidrs: Vec<IpNet>,

@@ -96,7 +96,9 @@ async fn work(config: &Config) -> Result<()> {
     let planner = Planner::restore(&datapath::snapshot(&config.pins)?, config.limits.sizes());
     let (changes, incoming) = mpsc::channel(AHEAD);
     let source_health = Arc::<watch::Health>::default();
-    let settings = Settings { node_name: config.node.clone(), proxy_name: None };
+    let settings = Settings { node_name: config.node.clone(), proxy_name: config.proxy_name.clone() };
+    let (warn, warnings) = mpsc::channel(AHEAD);
+    let events = origin.write_events(&config.node, warnings);
     let source = origin.follow(settings, Output::new(changes, Arc::clone(&source_health)));
     let pipeline = Pipeline::new(config.node(addresses), config.service_cidrs.iter().copied(), planner, tables);
     let (checks, asked) = latest::channel(health_checks::HealthChecks::new());

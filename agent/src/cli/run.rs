@@ -53,6 +53,10 @@ pub(super) struct Options {
     /// environment, else as the kubeconfig or the pod's service account has it]
     #[arg(long, env = "MILLRACE_KUBE_API", value_name = "URL")]
     kube_api: Option<String>,
+    /// Serve Services and EndpointSlices whose label `service.kubernetes.io/service-proxy-name` has this name, besides those
+    /// without the label [default: only those without it]
+    #[arg(long, env = "MILLRACE_SERVICE_PROXY_NAME", value_name = "NAME", value_parser = proxy_name)]
+    service_proxy_name: Option<ProxyName>,
     #[command(flatten)]
     place: Place,
     /// The cgroup v2 directory whose processes use services through the socket hooks, and below which the kubelet keeps
@@ -187,6 +191,26 @@ fn entries() -> RangedU64ValueParser<u32> {
 #[derive(Clone, Copy)]
 struct Listen(Option<SocketAddr>);
 
+/// A label's value, or none.
+#[derive(Clone)]
+struct ProxyName(Option<String>);
+
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>
+fn proxy_name(text: &str) -> Result<ProxyName, String> {
+    let name = said(text);
+    let is_label = |name: &String| {
+        let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        name.len() <= 63 && name.bytes().all(inner) && ends(name.bytes().next()) && ends(name.bytes().last())
+    };
+    if name.as_ref().is_none_or(is_label) {
+        Ok(ProxyName(name))
+    } else {
+        Err("no label can have this value: write up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends"
+            .to_owned())
+    }
+}
+
 fn listen(text: &str) -> Result<Listen, std::net::AddrParseError> {
     match text.trim() {
         "" | "none" => Ok(Listen(None)),
@@ -282,6 +306,7 @@ impl Options {
             service_cidrs: self.service_cidr.into_iter().flatten().collect(),
             devices: self.device.into_iter().flatten().collect(),
             node_ports: node_port_addresses(&self.nodeport_addresses),
+            proxy_name: self.service_proxy_name.and_then(|name| name.0),
             snat_ports: self.snat_ports,
             veth_prefix: if self.veth_prefix == "none" { String::new() } else { self.veth_prefix },
             socket_lb: self.socket_lb == SocketLb::On,
