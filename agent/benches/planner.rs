@@ -47,6 +47,7 @@ fn measure(services: u32) {
         frontends: (4 * services).next_power_of_two(),
         backends: (2 * services * ENDPOINTS).next_power_of_two(),
         slots: (2 * services * ENDPOINTS).next_power_of_two(),
+        source_ranges: 1,
     };
     let mut tables = MemoryTables::new(sizes);
     let mut balancer = Balancer::new(NodeInfo { name: "n1".into(), ..NodeInfo::default() });

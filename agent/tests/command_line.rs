@@ -68,6 +68,7 @@ fn values_that_no_node_could_run_with_are_refused_by_the_options_name() {
         ("--max-frontends", "0"),
         ("--max-backends", "16777217"),
         ("--max-slots", "0"),
+        ("--max-source-ranges", "0"),
         ("--max-flows", "2147483649"),
         ("--max-affinity", "1.5"),
         ("--max-sockets", "0"),

@@ -23,7 +23,7 @@ use millrace_agent::{
 use serde_json::Value;
 use support::pipeline::Pipeline;
 
-const SIZES: Sizes = Sizes { services: 64, frontends: 128, backends: 256, slots: 1024 };
+const SIZES: Sizes = Sizes { services: 64, frontends: 128, backends: 256, slots: 1024, source_ranges: 256 };
 
 fn changes(path: &Path) -> Vec<Change> {
     let text = fs::read_to_string(path).unwrap();
@@ -98,7 +98,7 @@ fn run(steps: &[PathBuf], backwards: bool) -> String {
 fn apply(pipeline: &mut Pipeline<MemoryTables>, change: Change) {
     pipeline.apply(change);
     pipeline.settle();
-    let ranges = pipeline.planner.plan_cidrs(&pipeline.index.cidrs());
+    let ranges = pipeline.planner.plan_cidrs(&pipeline.index.cidrs()).plan;
     pipeline.write(&ranges);
 }
 

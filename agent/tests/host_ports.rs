@@ -18,7 +18,7 @@ use millrace_agent::{
 };
 use support::pipeline::{Pipeline, node};
 
-const SIZES: Sizes = Sizes { services: 64, frontends: 128, backends: 256, slots: 256 };
+const SIZES: Sizes = Sizes { services: 64, frontends: 128, backends: 256, slots: 256, source_ranges: 64 };
 const V4: &str = "192.168.1.11";
 const V6: &str = "fd00:192:168:1::11";
 

@@ -16,7 +16,7 @@ use millrace_agent::{
 use millrace_common::frontend::FrontendKind;
 use support::{Random, cluster::Cluster};
 
-const SIZES: Sizes = Sizes { services: 128, frontends: 512, backends: 1024, slots: 16_384 };
+const SIZES: Sizes = Sizes { services: 128, frontends: 512, backends: 1024, slots: 16_384, source_ranges: 256 };
 
 fn pipeline(planner: Planner, tables: MemoryTables) -> Pipeline<MemoryTables> {
     let node = NodeInfo { name: "n1".into(), zone: None, ..NodeInfo::default() };

@@ -73,7 +73,7 @@ proptest! {
 /// Percent of the flows of endpoints that stay. A choice that starts from nothing would move nearly all.
 const LIMIT: usize = 15;
 
-const SIZES: Sizes = Sizes { services: 16, frontends: 64, backends: 64, slots: 512 };
+const SIZES: Sizes = Sizes { services: 16, frontends: 64, backends: 64, slots: 512, source_ranges: 16 };
 
 struct Node {
     planner: Planner,

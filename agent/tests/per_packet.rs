@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const KEY: &str = "millrace.io/socket-lb";
-const SIZES: Sizes = Sizes { services: 8, frontends: 8, backends: 8, slots: 64 };
+const SIZES: Sizes = Sizes { services: 8, frontends: 8, backends: 8, slots: 64, source_ranges: 16 };
 
 fn pod(change: impl FnOnce(&mut Value)) -> Option<(Pod, Vec<String>)> {
     let mut object = json!({

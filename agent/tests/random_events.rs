@@ -24,7 +24,7 @@ use support::{
     watched::Watched,
 };
 
-const SIZES: Sizes = Sizes { services: 128, frontends: 256, backends: 1024, slots: 16_384 };
+const SIZES: Sizes = Sizes { services: 128, frontends: 256, backends: 1024, slots: 16_384, source_ranges: 256 };
 /// Comparing all maps with the model costs more than many events.
 const EVENTS_PER_COMPARISON: usize = 8;
 

@@ -2,20 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr},
     thread,
     time::{Duration, Instant},
 };
 
 use millrace_tests::{
     agent::Agent,
-    client,
-    manifests::{Endpoint, Manifests, Port, Service},
+    client, http,
+    manifests::{Endpoint, LoadBalancer, Manifests, Port, Service},
     network::Network,
     node::Node,
     probe::{Manner, Protocol},
 };
+use serde_json::json;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 11);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 12);
@@ -49,14 +49,8 @@ fn served(node: &Node, to: Ipv4Addr) -> bool {
 
 /// The text of /metrics, asked for from the node itself.
 fn metrics(node: &Node) -> String {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect("127.0.0.1:10249")?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: n1\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    node.netns.run(ask).unwrap().unwrap_or_default()
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 10249));
+    http::get(&node.netns, to, "/metrics").map_or_else(|_| String::new(), |answer| answer.body)
 }
 
 /// Waits until every one of `lines` stands in /metrics.
@@ -122,5 +116,78 @@ fn services_beyond_the_maps_are_named_with_the_remedy_and_the_others_work() {
     for to in [address(2), address(3)] {
         assert!(served(node, to), "{to} is not served:\n{}", agent.log_tail());
     }
+    agent.terminate().unwrap();
+}
+
+/// A load balancer's address whose source ranges do not fit is closed, not open; nothing else of the Service or of the
+/// node suffers from it.
+#[test]
+fn source_ranges_beyond_the_map_close_their_vip_and_leave_the_node_healthy() {
+    const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
+    let network = Network::of_one_node(&[("server", SERVER), ("client", CLIENT)]).unwrap();
+    let node = network.node("n1").unwrap();
+    let _serving = client::serve(&node.pod("server").unwrap().place(), "server", 8080).unwrap();
+    let manifests = Manifests::create().unwrap();
+    let mut guarded = service(1, 1, false);
+    let ranges = (0..4).map(|n| format!("203.0.113.{n}/32")).chain([format!("{CLIENT}/32")]).collect();
+    guarded.load_balancer = Some(LoadBalancer { vips: vec![VIP.into()], ip_mode: None, source_ranges: ranges });
+    manifests.apply("1.yaml", &guarded.objects()).unwrap();
+    manifests.apply("2.yaml", &service(2, 1, false).objects()).unwrap();
+
+    let agent = Agent::spawn(node, &manifests, &["--max-source-ranges", "4"]).unwrap();
+    let full = ["millrace_waiting_ports 1", "millrace_map_used{map=\"SOURCE_RANGES_V4\"} 0"];
+    let capacity = ["millrace_map_capacity{map=\"SOURCE_RANGES_V4\"} 4", "millrace_failed_operations_total 0"];
+    wait_for_metrics(node, &agent, &[full, capacity].concat());
+    let remedy = ["SOURCE_RANGES_V4", "(4 entries)", "raise --max-source-ranges"];
+    assert_logged(&agent, &[&["WARN", "not programmed as wanted", "default/full-1:p0"][..], &remedy].concat());
+    for to in [address(1), address(2)] {
+        assert!(served(node, to), "{to} is not served:\n{}", agent.log_tail());
+    }
+    assert!(!served(node, VIP), "a VIP without its ranges is open");
+    let healthz = http::get(&node.netns, (Ipv4Addr::LOCALHOST, 10256).into(), "/healthz").unwrap();
+    assert!(healthz.status == 200 && !healthz.body.contains("\"lastUpdated\":\"\""), "in step: {healthz:?}");
+
+    agent.terminate().unwrap();
+    let agent = Agent::spawn(node, &manifests, &["--max-source-ranges", "8"]).unwrap();
+    wait_for_metrics(node, &agent, &["millrace_waiting_ports 0", "millrace_map_used{map=\"SOURCE_RANGES_V4\"} 5"]);
+    assert!(served(node, VIP), "its client is let in:\n{}", agent.log_tail());
+    agent.terminate().unwrap();
+    // Those that are there do not fit any more: nothing is thrown away to make them.
+    let mut agent = Agent::spawn(node, &manifests, &["--max-source-ranges", "2"]).unwrap();
+    assert!(agent.settle(&manifests).is_err(), "a size that cannot hold what is there is refused");
+    assert_logged(&agent, &["SOURCE_RANGES_V4", "--max-source-ranges"]);
+}
+
+#[test]
+fn service_ranges_beyond_the_map_are_named_and_fail_nothing() {
+    let network = Network::of_one_node(&[("server", SERVER), ("client", CLIENT)]).unwrap();
+    let node = network.node("n1").unwrap();
+    let _serving = client::serve(&node.pod("server").unwrap().place(), "server", 8080).unwrap();
+    let manifests = Manifests::create().unwrap();
+    let cidr = |n: u16| {
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": format!("range-{n}")},
+            "spec": {"cidrs": [format!("172.{}.{}.0/25", 16 + n / 250, n % 250)]},
+        })
+    };
+    manifests.apply("ranges.yaml", &(0..300).map(cidr).collect::<Vec<_>>()).unwrap();
+    manifests.apply("1.yaml", &service(1, 1, false).objects()).unwrap();
+    let agent = Agent::spawn(node, &manifests, &[]).unwrap();
+    wait_for_metrics(
+        node,
+        &agent,
+        &[
+            "millrace_map_used{map=\"SERVICE_CIDRS_V4\"} 256",
+            "millrace_map_capacity{map=\"SERVICE_CIDRS_V4\"} 256",
+            "millrace_failed_operations_total 0",
+        ],
+    );
+    assert_logged(&agent, &["WARN", "a service range is left out", "172.", "--service-cidr", "ServiceCIDR"]);
+    assert!(served(node, address(1)), "{}", agent.log_tail());
+    agent.terminate().unwrap();
+    // The remedy.
+    let agent = Agent::spawn(node, &manifests, &["--service-cidr", "172.16.0.0/15"]).unwrap();
+    // With the harness's own range.
+    wait_for_metrics(node, &agent, &["millrace_map_used{map=\"SERVICE_CIDRS_V4\"} 2"]);
     agent.terminate().unwrap();
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use millrace_common::maps;
 use tokio::{
     sync::{mpsc, watch as latest},
     time::{self, sleep_until},
@@ -238,7 +239,7 @@ fn trim() {
 }
 
 /// Map, entries in use, entries that there are.
-fn occupied(usage: &Usage) -> [(&'static str, u32, u32); 6] {
+fn occupied(usage: &Usage) -> [(&'static str, u32, u32); 10] {
     let sizes = &usage.sizes;
     [
         ("SERVICES", usage.services, sizes.services),
@@ -249,3 +250,7 @@ fn occupied(usage: &Usage) -> [(&'static str, u32, u32); 6] {
         ("SLOTS_V6", usage.slots[1].size - usage.slots[1].free, usage.slots[1].size),
     ]
 }
+        ("SOURCE_RANGES_V4", usage.source_ranges[0], sizes.source_ranges),
+        ("SOURCE_RANGES_V6", usage.source_ranges[1], sizes.source_ranges),
+        ("SERVICE_CIDRS_V4", usage.cidrs[0], maps::SERVICE_CIDRS),
+        ("SERVICE_CIDRS_V6", usage.cidrs[1], maps::SERVICE_CIDRS),

@@ -5,7 +5,8 @@ use std::{
     net::IpAddr,
 };
 
-use millrace_common::service::Attributes;
+use ipnet::IpNet;
+use millrace_common::{maps, service::Attributes};
 use tracing::{info, warn};
 
 use crate::{
@@ -23,6 +24,8 @@ pub(super) struct Findings {
     of_the_node: HashMap<ServiceKey, BTreeSet<IpAddr>>,
     no_local: BTreeMap<ServiceKey, NoLocal>,
     health_checks: BTreeMap<ServiceKey, HealthCheck>,
+    /// Service ranges that there is no room for.
+    ranges: BTreeSet<IpNet>,
 }
 
 /// Which Local policies of a Service have no local endpoint.
@@ -62,10 +65,24 @@ impl Findings {
         for refusal in &plan.refused {
             let service = &refusal.port.service;
             if !before.get_mut(service).is_some_and(|known| known.contains(refusal)) {
-                warn!(port = %refusal.port, reason = %refusal.reason, "not programmed");
+                let said = if refusal.reason.is_partial() { "not programmed as wanted" } else { "not programmed" };
+                warn!(port = %refusal.port, reason = %refusal.reason, "{said}");
             }
             self.refused.entry(service.clone()).or_default().push(refusal.clone());
         }
+    }
+
+    /// Of all service ranges, these do not fit.
+    pub(super) fn ranges_left_out(&mut self, ranges: BTreeSet<IpNet>) {
+        for range in ranges.difference(&self.ranges) {
+            warn!(
+                %range,
+                capacity = maps::SERVICE_CIDRS,
+                "a service range is left out, for the map SERVICE_CIDRS is full: traffic to its addresses that no service has is \
+                 forwarded; name one range that holds several with --service-cidr, or delete ServiceCIDR objects"
+            );
+        }
+        self.ranges = ranges;
     }
 
     /// Ports that there is no room for, and the Services that have them.

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::{doubts::Doubts, findings::Findings};
 use crate::{
     datapath::{Tables, carry_out},
-    diff::{ChosenPods, Plan, Planner, Ticket},
+    diff::{ChosenPods, CidrPlan, Plan, Planner, Ticket},
     lb::{Balancer, HealthCheck, NodeInfo, per_packet},
     model::{Index, ServiceKey},
     watch::{Change, Rejection},
@@ -186,7 +186,8 @@ impl<T: Tables> Pipeline<T> {
             if self.doubts.hide_ranges() {
                 cidrs.extend(self.planner.cidrs());
             }
-            let plan = self.planner.plan_cidrs(&cidrs);
+            let CidrPlan { plan, left_out } = self.planner.plan_cidrs(&cidrs);
+            self.findings.ranges_left_out(left_out);
             self.carry_out(&plan, &mut round);
         }
         // What failed in part left remains.

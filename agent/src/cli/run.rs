@@ -135,6 +135,10 @@ struct Sizes {
     /// Places in endpoint sets per family; a service whose policy is Local needs two sets [default: as backends]
     #[arg(long, env = "MILLRACE_MAX_SLOTS", value_name = "N", value_parser = entries())]
     max_slots: Option<u32>,
+    /// Source ranges of load balancers per family: those of a Service count once for each of its ports. VIPs of a Service
+    /// whose ranges do not fit let in nobody new
+    #[arg(long, env = "MILLRACE_MAX_SOURCE_RANGES", value_name = "N", default_value_t = Limits::default().source_ranges, value_parser = entries())]
+    max_source_ranges: u32,
     /// Entries for tracked flows per family, two for each flow
     #[arg(long, env = "MILLRACE_MAX_FLOWS", value_name = "N", default_value_t = Limits::default().flows, value_parser = entries())]
     max_flows: u32,
@@ -285,6 +289,7 @@ impl Sizes {
             frontends: self.max_frontends.unwrap_or(self.max_services * 2),
             backends: self.max_backends,
             slots: self.max_slots.unwrap_or(self.max_backends),
+            source_ranges: self.max_source_ranges,
             flows: self.max_flows,
             affinity: self.max_affinity,
             sockets: self.max_sockets,

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use millrace_common::{
     backend::BackendState,
     frontend::FrontendKind,
-    maglev,
+    maglev, maps,
     service::{ServiceName, ServiceRecord, SetWord},
 };
 
@@ -198,7 +198,10 @@ impl MemoryTables {
                     return Err(io::ErrorKind::NotFound.into());
                 }
             }
-            Op::InsertRange { index, range } => drop(self.ranges.entry(*index).or_default().insert(*range)),
+            Op::InsertRange { index, range } => {
+                self.room_for_range(*range)?;
+                self.ranges.entry(*index).or_default().insert(*range);
+            }
             Op::DeleteRange { index, range } => {
                 let ranges = self.ranges.get_mut(index).ok_or(io::ErrorKind::NotFound)?;
                 if !ranges.remove(range) {
@@ -208,10 +211,22 @@ impl MemoryTables {
                     self.ranges.remove(index);
                 }
             }
-            Op::InsertCidr { cidr } => drop(self.cidrs.insert(*cidr)),
+            Op::InsertCidr { cidr } => {
+                has_room(self.cidrs.iter().filter(|known| same_family(known, cidr)).count(), maps::SERVICE_CIDRS)?;
+                self.cidrs.insert(*cidr);
+            }
             Op::DeleteCidr { cidr } => drop(self.cidrs.remove(cidr)),
         }
         Ok(())
+    }
+
+    fn room_for_range(&self, range: IpNet) -> io::Result<()> {
+        let count: usize = self.ranges.values().map(BTreeSet::len).sum();
+        if count < self.sizes.source_ranges as usize {
+            return Ok(());
+        }
+        let of_family = self.ranges.values().flatten().filter(|known| same_family(known, &range));
+        has_room(of_family.count(), self.sizes.source_ranges)
     }
 
     fn room(&self, family: Family) -> io::Result<()> {
@@ -231,6 +246,14 @@ impl Tables for MemoryTables {
         let result = if refused { Err(io::Error::other("a fault that was asked for")) } else { self.apply(op) };
         result.map_err(|source| TableError { map: "in memory", operation: format!("{op:?}"), source })
     }
+}
+
+fn same_family(one: &IpNet, another: &IpNet) -> bool {
+    one.addr().is_ipv4() == another.addr().is_ipv4()
+}
+
+fn has_room(used: usize, capacity: u32) -> io::Result<()> {
+    if used < capacity as usize { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
 }
 
 fn at<T>(map: &mut [T], index: u32) -> io::Result<&mut T> {

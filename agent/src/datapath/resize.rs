@@ -72,6 +72,7 @@ fn check_fit(pins: &Pins, limits: &Limits, resized: &[&'static MapSpec]) -> Resu
             "BACKENDS" => (highest(now.backends.keys().last().copied()), "--max-backends"),
             "SLOTS_V4" | "SLOTS_V6" => (slots, "--max-slots"),
             "FRONTENDS_V4" | "FRONTENDS_V6" => (count(pins, spec)?, "--max-frontends"),
+            "SOURCE_RANGES_V4" | "SOURCE_RANGES_V6" => (count(pins, spec)?, "--max-source-ranges"),
             "CT_V4" | "CT_V6" => (count(pins, spec)?, "--max-flows"),
             // The rest forgets its oldest entries by nature.
             _ => (0, ""),

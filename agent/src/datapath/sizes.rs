@@ -14,6 +14,8 @@ pub struct Limits {
     pub backends: u32,
     /// Slots in each family.
     pub slots: u32,
+    /// Source ranges in each family: those of a Service count once for each of its ports.
+    pub source_ranges: u32,
     /// CT entries in each family: two for each flow.
     pub flows: u32,
     /// Remembered clients in each family.
@@ -29,6 +31,7 @@ impl Default for Limits {
             frontends: maps::FRONTENDS,
             backends: maps::BACKENDS,
             slots: maps::SLOTS,
+            source_ranges: maps::SOURCE_RANGES,
             flows: maps::FLOWS,
             affinity: maps::AFFINITY,
             sockets: maps::SOCKETS,
@@ -45,6 +48,7 @@ impl Limits {
             "FRONTENDS_V4" | "FRONTENDS_V6" => self.frontends,
             "BACKENDS" => self.backends,
             "SLOTS_V4" | "SLOTS_V6" => self.slots,
+            "SOURCE_RANGES_V4" | "SOURCE_RANGES_V6" => self.source_ranges,
             "CT_V4" | "CT_V6" => self.flows,
             "AFFINITY_V4" | "AFFINITY_V6" => self.affinity,
             "SOCKETS" => self.sockets,
@@ -62,6 +66,7 @@ impl Limits {
             frontends: round(self.frontends),
             backends: round(self.backends),
             slots: round(self.slots),
+            source_ranges: round(self.source_ranges),
         }
     }
 }

@@ -16,8 +16,9 @@ use foldhash::{HashMap, HashSet};
 
 use super::{
     NoRoom, Op, Plan, Refusal, Step,
+    guard::guard_ops,
     mirror::Mirror,
-    port::{endpoint_ops, give_back, unlink_ops},
+    port::{PortOps, endpoint_ops, give_back, unlink_ops},
 };
 use crate::{
     lb::{Family, Frontend, WantedPort},
@@ -42,6 +43,8 @@ pub(super) struct Batch {
     added: [u32; 2],
     losing: Vec<Losing>,
     leaving: Vec<Leaving>,
+    /// Source ranges go, which may make room for others.
+    deletes_ranges: bool,
 }
 
 /// A record that stays without these frontends.
@@ -73,8 +76,8 @@ impl Batch {
             kept.extend(index);
             if let Err(reason) = result {
                 refused = true;
-                // Room that a grace period will make is no reason to alarm anybody.
-                if again || !mirror.makes_room_later() {
+                // Room that this plan or a grace period will make is no reason to alarm anybody.
+                if again || !(mirror.makes_room_later() || self.deletes_ranges) {
                     self.plan.refused.push(Refusal { port: port.name.clone(), reason });
                 }
             }
@@ -100,17 +103,21 @@ impl Batch {
             let capacity = mirror.sizes.services;
             return (None, Err(NoRoom::Full { map: "SERVICES", capacity, flag: "--max-services" }));
         };
-        let room = endpoint_ops(mirror, index, port).and_then(|ops| match self.room_for_frontends(mirror, port) {
-            Ok(()) => Ok(ops),
+        let room = endpoint_ops(mirror, index, port).and_then(|found| match self.room_for_frontends(mirror, port) {
+            Ok(()) => Ok(found),
             Err(no_room) => {
-                give_back(mirror, &ops);
+                give_back(mirror, &found.ops);
                 Err(no_room)
             }
         });
-        let ops = match (room, known) {
-            (Ok(ops), _) => ops,
-            // What is in the maps of it stays.
-            (Err(no_room), Some(index)) => return (Some(index), Err(no_room)),
+        let PortOps { ops, lacks } = match (room, known) {
+            (Ok(found), _) => found,
+            // What is in the maps of it stays, but for whom it lets in.
+            (Err(no_room), Some(index)) => {
+                let ops = guard_ops(mirror, index, port);
+                self.steps(group, ops);
+                return (Some(index), Err(no_room));
+            }
             (Err(no_room), None) => {
                 mirror.remove_record(index);
                 return (None, Err(no_room));
@@ -120,9 +127,14 @@ impl Batch {
             mirror.loans.records.push(index);
         }
         mirror.stay(index);
-        self.plan.steps.extend(ops.into_iter().map(|op| Step { group, op }));
+        self.steps(group, ops);
         self.frontends(mirror, group, index, port);
-        (Some(index), Ok(()))
+        (Some(index), lacks.map_or(Ok(()), Err))
+    }
+
+    fn steps(&mut self, group: u32, ops: Vec<Op>) {
+        self.deletes_ranges |= ops.iter().any(|op| matches!(op, Op::DeleteRange { .. }));
+        self.plan.steps.extend(ops.into_iter().map(|op| Step { group, op }));
     }
 
     fn room_for_frontends(&self, mirror: &Mirror, port: &WantedPort) -> Result<(), NoRoom> {

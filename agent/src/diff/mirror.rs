@@ -48,6 +48,8 @@ pub(super) struct Mirror {
     pub cidrs: BTreeSet<IpNet>,
     /// Source ranges, by record; few have any.
     pub ranges: BTreeMap<u32, BTreeSet<IpNet>>,
+    /// How many there are.
+    pub range_entries: PerFamily<u32>,
     /// Records that are leaving, by how far they are: something leads to them or they to something,
     pub unlinking: BTreeSet<u32>,
     /// nothing does, but a reader may be on its way,
@@ -79,6 +81,8 @@ pub(super) struct Loans {
     pub blocks: HashMap<(Family, u32), LoanedBlock>,
     pub ids: Vec<u32>,
     pub records: Vec<u32>,
+    /// Source ranges that the plan inserts.
+    pub ranges: PerFamily<u32>,
 }
 
 /// A block, and the backend ids that are written to it.
@@ -129,6 +133,7 @@ impl Mirror {
             backends: Backends::new(sizes.backends),
             cidrs: BTreeSet::new(),
             ranges: BTreeMap::new(),
+            range_entries: PerFamily::default(),
             unlinking: BTreeSet::new(),
             unlinked: Graves::default(),
             zeroing: BTreeSet::new(),
@@ -249,7 +254,7 @@ impl Mirror {
             Op::DeleteFrontend { frontend } => self.delete_frontend(frontend),
             Op::InsertOwned { address } => self.mark(*address),
             Op::DeleteOwned { address } => self.unmark(*address),
-            Op::InsertRange { index, range } => drop(self.ranges.entry(*index).or_default().insert(*range)),
+            Op::InsertRange { index, range } => self.insert_range(*index, *range),
             Op::DeleteRange { index, range } => self.delete_range(*index, range),
             Op::InsertCidr { cidr } => drop(self.cidrs.insert(*cidr)),
             Op::DeleteCidr { cidr } => drop(self.cidrs.remove(cidr)),
@@ -289,9 +294,17 @@ impl Mirror {
         }
     }
 
+    pub(super) fn insert_range(&mut self, index: u32, range: IpNet) {
+        if self.ranges.entry(index).or_default().insert(range) {
+            *self.range_entries.of_mut(Family::of(range.addr())) += 1;
+        }
+    }
+
     fn delete_range(&mut self, index: u32, range: &IpNet) {
         let Some(ranges) = self.ranges.get_mut(&index) else { return };
-        ranges.remove(range);
+        if ranges.remove(range) {
+            *self.range_entries.of_mut(Family::of(range.addr())) -= 1;
+        }
         if ranges.is_empty() {
             self.ranges.remove(&index);
         }

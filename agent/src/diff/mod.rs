@@ -7,8 +7,10 @@
 mod arena;
 mod backends;
 mod batch;
+mod cidrs;
 mod dump;
 mod grace;
+mod guard;
 mod mirror;
 mod op;
 mod per_packet;
@@ -21,6 +23,7 @@ mod restore;
 mod snapshot;
 
 pub use arena::{Arena, Block, Occupancy};
+pub use cidrs::CidrPlan;
 pub use dump::dump;
 pub use grace::Ticket;
 pub use op::{Op, SlotValue, Word};

@@ -4,10 +4,12 @@ use std::{collections::BTreeSet, ops::Bound};
 
 use foldhash::HashSet;
 use ipnet::IpNet;
+use millrace_common::maps;
 
 use super::{
-    Op, Plan, Sizes, Step, Ticket, Usage,
+    CidrPlan, Op, Plan, Sizes, Step, Ticket, Usage,
     batch::Batch,
+    cidrs,
     mirror::Mirror,
     port::{unlink_ops, zero_ops},
 };
@@ -60,12 +62,16 @@ impl Planner {
         wanted.finish(&self.mirror)
     }
 
-    /// Brings the service ranges to exactly these.
+    /// Brings the service ranges to these, as far as there is room for them.
     #[must_use]
-    pub fn plan_cidrs(&self, wanted: &BTreeSet<IpNet>) -> Plan {
-        let inserts = wanted.difference(&self.mirror.cidrs).map(|&cidr| Op::InsertCidr { cidr });
-        let deletes = self.mirror.cidrs.difference(wanted).map(|&cidr| Op::DeleteCidr { cidr });
-        housekeeping(inserts.chain(deletes).map(|op| vec![op]))
+    pub fn plan_cidrs(&self, wanted: &BTreeSet<IpNet>) -> CidrPlan {
+        let choice = cidrs::choose(&self.mirror.cidrs, wanted, maps::SERVICE_CIDRS);
+        let inserts = choice.inserts.into_iter().map(|cidr| Op::InsertCidr { cidr });
+        let deletes = choice.deletes.into_iter().map(|cidr| Op::DeleteCidr { cidr });
+        // Between a delete and its insert, what no service has is forwarded for a moment: only where there is no room for both.
+        let ops: Vec<Op> =
+            if choice.crowded { deletes.chain(inserts).collect() } else { inserts.chain(deletes).collect() };
+        CidrPlan { plan: housekeeping(ops.into_iter().map(|op| vec![op])), left_out: choice.left_out }
     }
 
     /// What is to be done beside the services' wishes: repairs after a restart, records whose last reader has gone,
@@ -94,7 +100,7 @@ impl Planner {
             self.repairs.retain(|repair| repair != op);
         }
         self.room |= match op {
-            Op::Grace | Op::DeleteFrontend { .. } | Op::DeleteOwned { .. } => true,
+            Op::Grace | Op::DeleteFrontend { .. } | Op::DeleteOwned { .. } | Op::DeleteRange { .. } => true,
             Op::StoreName { name, .. } => name.0[0] == 0,
             _ => false,
         };
@@ -156,6 +162,11 @@ impl Planner {
         &self.mirror.cidrs
     }
 
+    fn cidr_entries(&self) -> [u32; 2] {
+        let of = |v6: bool| self.mirror.cidrs.iter().filter(|cidr| matches!(cidr, IpNet::V6(_)) == v6).count() as u32;
+        [of(false), of(true)]
+    }
+
     /// How full the maps are.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -165,6 +176,8 @@ impl Planner {
             backends: self.mirror.backends.in_use(),
             frontends: self.mirror.entries.both().map(|entries| *entries),
             slots: self.mirror.arenas.both().map(super::Arena::occupancy),
+            source_ranges: self.mirror.range_entries.both().map(|entries| *entries),
+            cidrs: self.cidr_entries(),
             refused: self.refused.len(),
         }
     }

@@ -8,7 +8,7 @@
 //! 5. the attributes, which choose between the words; then words that fall out of use;
 //! 6. the states of backends that serve no more: no set holds them any longer.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use millrace_common::{
     backend::BackendState,
@@ -18,6 +18,7 @@ use millrace_common::{
 
 use super::{
     NoRoom, Op, SlotValue, Word,
+    guard::guard,
     mirror::Mirror,
     record::{Member, Published},
 };
@@ -26,14 +27,22 @@ use crate::{
     model::Algorithm,
 };
 
+/// What a port takes but for its frontends.
+#[derive(Debug)]
+pub(super) struct PortOps {
+    pub ops: Vec<Op>,
+    /// What of the port is left out.
+    pub lacks: Option<NoRoom>,
+}
+
 /// Operations that bring the record `index` to `wanted`, without its frontends.
 ///
 /// # Errors
 /// No room; nothing is taken then.
-pub(super) fn endpoint_ops(mirror: &mut Mirror, index: u32, wanted: &WantedPort) -> Result<Vec<Op>, NoRoom> {
+pub(super) fn endpoint_ops(mirror: &mut Mirror, index: u32, wanted: &WantedPort) -> Result<PortOps, NoRoom> {
     let mut ops = Vec::new();
     match fill(mirror, index, wanted, &mut ops) {
-        Ok(()) => Ok(ops),
+        Ok(lacks) => Ok(PortOps { ops, lacks }),
         Err(no_room) => {
             give_back(mirror, &ops);
             Err(no_room)
@@ -41,7 +50,7 @@ pub(super) fn endpoint_ops(mirror: &mut Mirror, index: u32, wanted: &WantedPort)
     }
 }
 
-fn fill(mirror: &mut Mirror, index: u32, wanted: &WantedPort, ops: &mut Vec<Op>) -> Result<(), NoRoom> {
+fn fill(mirror: &mut Mirror, index: u32, wanted: &WantedPort, ops: &mut Vec<Op>) -> Result<Option<NoRoom>, NoRoom> {
     let (members, gone) = assign_ids(mirror, index, wanted, ops)?;
     let cluster = Target::of(&wanted.cluster, &members);
     let local = Target::of(&wanted.local, &members);
@@ -49,9 +58,8 @@ fn fill(mirror: &mut Mirror, index: u32, wanted: &WantedPort, ops: &mut Vec<Op>)
     if mirror.record(index).is_none_or(|record| !record.named) {
         ops.push(Op::StoreName { index, name: name_of(&wanted.name) });
     }
-    let none = BTreeSet::new();
-    let known = mirror.ranges.get(&index).unwrap_or(&none);
-    ops.extend(wanted.source_ranges.difference(known).map(|&range| Op::InsertRange { index, range }));
+    let guard = guard(mirror, index, wanted);
+    ops.extend(guard.inserts);
     let sets = [(Word::Cluster, cluster), (Word::Local, local)];
     let used = sets.iter().filter(|(_, value)| *value != SetWord::UNUSED.0);
     let unused = sets.iter().filter(|(_, value)| *value == SetWord::UNUSED.0);
@@ -62,8 +70,8 @@ fn fill(mirror: &mut Mirror, index: u32, wanted: &WantedPort, ops: &mut Vec<Op>)
         }
     }
     ops.extend(gone.into_iter().map(|id| stop(mirror, id)));
-    ops.extend(known.difference(&wanted.source_ranges).map(|&range| Op::DeleteRange { index, range }));
-    Ok(())
+    ops.extend(guard.deletes);
+    Ok(guard.lacks)
 }
 
 /// Returns what operations that will not be carried out would have used.
@@ -79,6 +87,7 @@ pub(super) fn give_back(mirror: &mut Mirror, ops: &[Op]) {
                     mirror.arenas.of_mut(*family).put_back(block);
                 }
             }
+            Op::InsertRange { range, .. } => *mirror.loans.ranges.of_mut(Family::of(range.addr())) -= 1,
             _ => {}
         }
     }

@@ -29,7 +29,9 @@ impl Planner {
         planner.restore_records(snapshot);
         planner.restore_frontends(snapshot);
         planner.mirror.cidrs.clone_from(&snapshot.cidrs);
-        planner.mirror.ranges.clone_from(&snapshot.ranges);
+        for (&index, ranges) in &snapshot.ranges {
+            ranges.iter().for_each(|range| planner.mirror.insert_range(index, *range));
+        }
         for (&index, ranges) in snapshot.ranges.iter().filter(|(index, _)| !snapshot.names.contains_key(index)) {
             // The next record with this index would be guarded by them.
             planner.repairs.extend(ranges.iter().map(|&range| Op::DeleteRange { index, range }));

@@ -22,6 +22,8 @@ pub struct Sizes {
     pub backends: u32,
     /// Slots in each family.
     pub slots: u32,
+    /// Source ranges in each family, counted once per record.
+    pub source_ranges: u32,
 }
 
 /// How full the maps are. Of pairs, the first is IPv4's.
@@ -32,6 +34,8 @@ pub struct Usage {
     pub backends: u32,
     pub frontends: [u32; 2],
     pub slots: [Occupancy; 2],
+    pub source_ranges: [u32; 2],
+    pub cidrs: [u32; 2],
     /// Services with a port that the maps have no room for.
     pub refused: usize,
 }

@@ -7,3 +7,4 @@ mod node;
 mod ownership;
 mod plans;
 mod random;
+mod source_ranges;

@@ -12,7 +12,7 @@ use millrace_common::service::SetWord;
 
 use crate::support::wanted::key;
 
-pub(crate) const SIZES: Sizes = Sizes { services: 16, frontends: 64, backends: 64, slots: 64 };
+pub(crate) const SIZES: Sizes = Sizes { services: 16, frontends: 64, backends: 64, slots: 64, source_ranges: 16 };
 
 /// A planner and the maps that it writes.
 pub(crate) struct Node {

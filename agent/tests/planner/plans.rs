@@ -180,17 +180,6 @@ fn a_refused_service_takes_nothing_from_those_that_fit() {
 }
 
 #[test]
-fn service_ranges_follow_what_is_wanted() {
-    let mut node = Node::new();
-    let ranges =
-        |texts: &[&str]| -> BTreeSet<ipnet::IpNet> { texts.iter().map(|text| text.parse().unwrap()).collect() };
-    let plan = node.planner.plan_cidrs(&ranges(&["10.96.0.0/12", "fd00:96::/112"]));
-    node.write(&plan);
-    let plan = node.planner.plan_cidrs(&ranges(&["10.96.0.0/12", "10.112.0.0/12"]));
-    assert_eq!(plan.ops().map(short).collect::<Vec<_>>(), ["+ range 10.112.0.0/12", "- range fd00:96::/112"]);
-}
-
-#[test]
 fn remains_that_make_no_sense_are_cleared_at_start_up_and_everything_else_is_kept() {
     let mut node = Node::new();
     node.bring(&[port(1, &[1, 2]), port(2, &[1])]);

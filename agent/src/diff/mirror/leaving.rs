@@ -1,6 +1,6 @@
 //! Plans that end, records that go, and what waits for a grace period.
 
-use super::Mirror;
+use super::{Mirror, PerFamily};
 use crate::diff::{
     backends::NOBODY,
     record::{Leaving, Record},
@@ -17,6 +17,7 @@ impl Mirror {
                 self.backends.put_back(id);
             }
         }
+        self.loans.ranges = PerFamily::default();
         for index in std::mem::take(&mut self.loans.records) {
             if self.record(index).is_some_and(Record::is_unknown_to_maps) {
                 self.remove_record(index);

@@ -40,8 +40,16 @@ const AT_A_TIME: u8 = 5;
 const FLIPS: u32 = 4;
 
 /// As few entries as will do: what is freed is used again at once.
-const LIMITS: Limits =
-    Limits { services: 16, frontends: 64, backends: 64, slots: 128, flows: 1024, affinity: 64, sockets: 64 };
+const LIMITS: Limits = Limits {
+    services: 16,
+    frontends: 64,
+    backends: 64,
+    slots: 128,
+    source_ranges: 16,
+    flows: 1024,
+    affinity: 64,
+    sockets: 64,
+};
 
 fn frontend(v6: bool, address: Ipv4Addr) -> SocketAddr {
     SocketAddr::new(in_family(address, v6), 80)
