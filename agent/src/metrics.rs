@@ -93,6 +93,12 @@ impl Metrics {
         }
     }
 
+    /// How full a map is.
+    pub fn occupied(&self, map: &'static str, used: u32, capacity: u32) {
+        self.used.get_or_create(&MapLabel { map }).set(used.into());
+        self.capacity.get_or_create(&MapLabel { map }).set(capacity.into());
+    }
+
     /// A registry with these, the programs' verdicts and the source's counters.
     #[must_use]
     pub fn registry(&self, pins: Pins, source: Arc<Health>) -> Registry {
@@ -103,7 +109,12 @@ impl Metrics {
             "From a change's arrival to its effect in the maps",
             self.change_to_effect.clone(),
         );
-        r.register("millrace_map_used", "Entries in use", self.used.clone());
+        r.register(
+            "millrace_map_used",
+            "Entries in use; of tables that forget their oldest (CT_NEW, AFFINITY, FRAGMENTS, SOCKETS) all that are not displaced \
+             yet, also those that are over",
+            self.used.clone(),
+        );
         r.register("millrace_map_capacity", "Entries that the map has room for", self.capacity.clone());
         r.register(
             "millrace_map_longest_free",

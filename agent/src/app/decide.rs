@@ -216,8 +216,7 @@ impl Loop {
             self.metrics.longest_free.get_or_create(&MapLabel { map }).set(slots.longest.into());
         }
         for (map, used, capacity) in occupied(&usage) {
-            self.metrics.used.get_or_create(&MapLabel { map }).set(used.into());
-            self.metrics.capacity.get_or_create(&MapLabel { map }).set(capacity.into());
+            self.metrics.occupied(map, used, capacity);
         }
     }
 }

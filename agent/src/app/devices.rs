@@ -17,7 +17,8 @@ use tracing::{debug, warn};
 
 use crate::{
     datapath::{
-        Attacher, HostRouting, HostRoutingMode, LOOK_FOR_FIREWALLS, Limits, Loaded, Pins, SnatPorts, XdpAttacher,
+        Attacher, Filled, Forgetful, HostRouting, HostRoutingMode, LOOK_FOR_FIREWALLS, Limits, Loaded, Pins, SnatPorts,
+        XdpAttacher,
         devices::{DeviceEvent, Role},
         sweep,
     },
@@ -118,6 +119,7 @@ impl Devices {
                         Ok(report) => flows.note([report.v4, report.v6]),
                         Err(error) => warn!(%error, "flows that are over stay in their tables"),
                     }
+                    flows.count();
                 }
             }
         }
@@ -178,23 +180,32 @@ impl Devices {
 /// How full the connection tables are.
 pub(super) struct Flows {
     metrics: Metrics,
+    forgetful: Forgetful,
     capacity: u32,
     crowded: [bool; 2],
 }
 
 impl Flows {
-    pub(super) fn new(limits: &Limits, ports: SnatPorts, metrics: Metrics) -> Self {
+    pub(super) fn new(limits: &Limits, ports: SnatPorts, forgetful: Forgetful, metrics: Metrics) -> Self {
         metrics.snat_ports.set(i64::from(ports.last) - i64::from(ports.first) + 1);
-        Self { metrics, capacity: limits.flows.max(1).next_power_of_two(), crowded: [false; 2] }
+        Self { metrics, forgetful, capacity: limits.flows.max(1).next_power_of_two(), crowded: [false; 2] }
+    }
+
+    /// What the tables hold that make room by themselves.
+    fn count(&self) {
+        for Filled { map, capacity, used } in self.forgetful.count() {
+            match used {
+                Ok(used) => self.metrics.occupied(map, used, capacity),
+                Err(error) => debug!(%error, "a table's entries are not counted"),
+            }
+        }
     }
 
     /// A table that fills up is worth a word before it refuses a flow.
     fn note(&mut self, reports: [FamilyReport; 2]) {
         for ((map, report), crowded) in ["CT_V4", "CT_V6"].into_iter().zip(reports).zip(&mut self.crowded) {
-            let label = MapLabel { map };
-            self.metrics.used.get_or_create(&label).set(report.kept.into());
-            self.metrics.capacity.get_or_create(&label).set(self.capacity.into());
-            self.metrics.snat_flows.get_or_create(&label).set(report.hidden.into());
+            self.metrics.occupied(map, report.kept, self.capacity);
+            self.metrics.snat_flows.get_or_create(&MapLabel { map }).set(report.hidden.into());
             let full = u64::from(report.kept) * 10 >= u64::from(self.capacity) * 9;
             if full && !*crowded {
                 warn!(

@@ -23,7 +23,9 @@ use tracing::{info, warn};
 pub use self::config::Config;
 pub use self::pipeline::{Pipeline, Round};
 use crate::{
-    datapath::{self, Attacher, Constants, KernelTables, PacketTables, SnatPorts, XdpAttacher, reserved_ports},
+    datapath::{
+        self, Attacher, Constants, Forgetful, KernelTables, PacketTables, SnatPorts, XdpAttacher, reserved_ports,
+    },
     diff::{ChosenPods, Planner},
     health::Health,
     metrics::Metrics,
@@ -88,7 +90,7 @@ async fn work(config: &Config) -> Result<()> {
     let (told, addresses_changed) = mpsc::channel(64);
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
     let routing = devices.host_routing(&config.pins, config.host_routing)?;
-    let flows = devices::Flows::new(&config.limits, config.snat_ports, metrics.clone());
+    let flows = devices::Flows::new(&config.limits, config.snat_ports, Forgetful::open(&config.pins)?, metrics.clone());
     let attaching = tokio::spawn(devices.follow(told, flows, routing));
 
     let grace = datapath::grace::start().context("the kernel offers no grace period")?;

@@ -166,6 +166,41 @@ pub(super) fn map_next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [
     found(bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr))
 }
 
+/// Part of a walk over a hash table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    pub(super) count: u32,
+    /// The bucket to go on from; `None`: that was all.
+    pub(super) next: Option<u32>,
+}
+
+/// Reads up to `room` elements of a hash table from a bucket on, whole buckets only. `keys` and `values` must have room for
+/// so many of the map's keys and values.
+///
+/// # Errors
+/// ENOSPC when one bucket has more.
+pub(super) fn map_lookup_batch(
+    map: BorrowedFd<'_>,
+    bucket: Option<u32>,
+    room: u32,
+    keys: &mut [u8],
+    values: &mut [u8],
+) -> io::Result<Batch> {
+    let from = bucket.unwrap_or_default();
+    let mut next = 0u32;
+    let mut attr = zeroed_attr();
+    attr.batch.map_fd = fd_number(map);
+    attr.batch.in_batch = bucket.map_or(0, |_| std::ptr::from_ref(&from) as u64);
+    attr.batch.out_batch = std::ptr::from_mut(&mut next) as u64;
+    attr.batch.keys = keys.as_mut_ptr() as u64;
+    attr.batch.values = values.as_mut_ptr() as u64;
+    attr.batch.count = room;
+    let more = found(bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr))?;
+    // SAFETY: the kernel wrote the count into this very field, at the end of the table too.
+    let count = unsafe { attr.batch.count };
+    Ok(Batch { count, next: more.then_some(next) })
+}
+
 fn found(result: io::Result<i64>) -> io::Result<bool> {
     match result {
         Ok(_) => Ok(true),
