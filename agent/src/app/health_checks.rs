@@ -124,4 +124,28 @@ mod tests {
         );
         assert_eq!(answer.header, Some((WEIGHT, HeaderValue::from_static("2"))));
     }
+
+    /// A node that does not keep up is no good to a load balancer, whatever endpoints it has.
+    #[tokio::test]
+    async fn a_node_that_is_a_minute_behind_is_not_taken() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let service = ServiceKey::new("shop", "cart");
+        let check = HealthCheck { port: 0, local_endpoints: 2 };
+        let (_checks, asked) = watch::channel(HealthChecks::from([(service.clone(), check)]));
+        let health = Arc::new(Health::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _server = start(service, listener, asked, Arc::clone(&health));
+        for (waited, status, healthy) in [(50, 200, true), (61, 503, false)] {
+            health.settled(jiff::Timestamp::UNIX_EPOCH);
+            health.queued(Instant::now().checked_sub(Duration::from_secs(waited)).unwrap());
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: n1\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{waited} s: {answer}");
+            assert!(answer.contains(&format!("\"serviceProxyHealthy\":{healthy}")), "{waited} s: {answer}");
+        }
+    }
 }
