@@ -21,7 +21,7 @@ use crate::{
     diff::{ChosenPods, Ticket, Usage},
     health::Health,
     metrics::{MapLabel, Metrics, PolicyLabel},
-    watch::{self, Change},
+    watch::{self, Change, Warning},
 };
 
 /// Changes taken in before a round, at most: a flood must not keep the first of them waiting for ever.
@@ -53,6 +53,8 @@ pub(super) struct Told {
     pub checks: latest::Sender<HealthChecks>,
     /// To who keeps the socket hooks away from pods.
     pub chosen: latest::Sender<ChosenPods>,
+    /// To who writes Events, where the source takes them.
+    pub warnings: mpsc::Sender<Warning>,
 }
 
 impl Loop {
@@ -163,6 +165,10 @@ impl Loop {
         let round = self.pipeline.round();
         tell(&self.told.checks, self.pipeline.health_checks());
         tell(&self.told.chosen, self.pipeline.per_packet());
+        for warning in self.pipeline.take_warnings() {
+            // Nobody writes any, or the API server is slow: the log has said it.
+            let _ = self.told.warnings.try_send(warning);
+        }
         let now = Instant::now();
         self.metrics.failed_operations.inc_by(round.failures as u64);
         if round.failures > 0 {
@@ -247,9 +253,9 @@ fn occupied(usage: &Usage) -> [(&'static str, u32, u32); 10] {
         ("FRONTENDS_V6", usage.frontends[1], sizes.frontends),
         ("SLOTS_V4", usage.slots[0].size - usage.slots[0].free, usage.slots[0].size),
         ("SLOTS_V6", usage.slots[1].size - usage.slots[1].free, usage.slots[1].size),
-    ]
-}
         ("SOURCE_RANGES_V4", usage.source_ranges[0], sizes.source_ranges),
         ("SOURCE_RANGES_V6", usage.source_ranges[1], sizes.source_ranges),
         ("SERVICE_CIDRS_V4", usage.cidrs[0], maps::SERVICE_CIDRS),
         ("SERVICE_CIDRS_V6", usage.cidrs[1], maps::SERVICE_CIDRS),
+    ]
+}

@@ -13,7 +13,13 @@ use crate::{
     diff::{Plan, Refusal},
     lb::{Conflict, Decision, HealthCheck, Set, WantedPort},
     model::ServiceKey,
+    watch::{Doubt, ObjectKey, Warning, WarningReason},
 };
+
+/// Services that one line of the log names, of many.
+const NAMED: usize = 5;
+/// Warnings that wait to be told: far more than an agent may write at a time, and the log has them all.
+const WARNINGS: usize = 256;
 
 /// Service by Service, as last decided; of those that nothing is to be said of, nothing is kept.
 #[derive(Debug, Default)]
@@ -26,6 +32,8 @@ pub(super) struct Findings {
     health_checks: BTreeMap<ServiceKey, HealthCheck>,
     /// Service ranges that there is no room for.
     ranges: BTreeSet<IpNet>,
+    /// What owners of objects have not been told yet.
+    warnings: Vec<Warning>,
 }
 
 /// Which Local policies of a Service have no local endpoint.
@@ -36,10 +44,46 @@ struct NoLocal {
 }
 
 impl Findings {
+    /// Nothing of the object can be put in force.
+    pub(super) fn rejected(&mut self, object: &str, reason: &str, doubt: &Doubt) {
+        warn!(object, reason, "rejected; what was known of it stays");
+        if let Doubt::Object(key @ (ObjectKey::Service(_) | ObjectKey::EndpointSlice(_))) = doubt {
+            self.tell(key.clone(), WarningReason::Rejected, format!("{reason}; what was known of it stays in force"));
+        }
+    }
+
+    /// These stay as an earlier agent left them.
+    pub(super) fn held(&mut self, services: &[ServiceKey]) {
+        if services.is_empty() {
+            return;
+        }
+        let some = services.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let until = "until what was rejected is corrected or removed";
+        warn!(services = services.len(), some, "stay as an earlier agent left them {until}");
+        for service in services.iter().take(WARNINGS) {
+            let note = format!("stays as an earlier agent left it on this node {until}");
+            self.tell(ObjectKey::Service(service.clone()), WarningReason::Held, note);
+        }
+    }
+
+    /// What to tell the owners of objects, once.
+    pub(super) fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    fn tell(&mut self, object: ObjectKey, reason: WarningReason, note: String) {
+        // A pod's host ports are no object of an API.
+        let is_object = !matches!(&object, ObjectKey::Service(key) if key.is_sandbox());
+        if is_object && self.warnings.len() < WARNINGS {
+            self.warnings.push(Warning { object, reason, note });
+        }
+    }
+
     pub(super) fn decided(&mut self, key: &ServiceKey, decision: &Decision) {
-        let known = self.conflicts.get(key).map_or(&[][..], Vec::as_slice);
+        let known = self.conflicts.get(key).cloned().unwrap_or_default();
         for conflict in decision.conflicts.iter().filter(|conflict| !known.contains(conflict)) {
             warn!(service = %key, %conflict, "a frontend is left out");
+            self.tell(ObjectKey::Service(key.clone()), WarningReason::FrontendTaken, conflict.to_string());
         }
         keep(&mut self.conflicts, key, &decision.conflicts, decision.conflicts.is_empty());
         let known = self.of_the_node.get(key);
@@ -67,6 +111,11 @@ impl Findings {
             if !before.get_mut(service).is_some_and(|known| known.contains(refusal)) {
                 let said = if refusal.reason.is_partial() { "not programmed as wanted" } else { "not programmed" };
                 warn!(port = %refusal.port, reason = %refusal.reason, "{said}");
+                self.tell(
+                    ObjectKey::Service(service.clone()),
+                    WarningReason::NoRoom,
+                    format!("{}: {said}: {}", refusal.port, refusal.reason),
+                );
             }
             self.refused.entry(service.clone()).or_default().push(refusal.clone());
         }

@@ -105,7 +105,7 @@ async fn work(config: &Config) -> Result<()> {
     let pipeline = Pipeline::new(config.node(addresses), config.service_cidrs.iter().copied(), planner, tables);
     let (checks, asked) = latest::channel(health_checks::HealthChecks::new());
     let (choose, chosen) = latest::channel(ChosenPods::default());
-    let told = decide::Told { checks, chosen: choose };
+    let told = decide::Told { checks, chosen: choose, warnings: warn };
     let watching = Arc::clone(&source_health);
     let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone(), watching, told);
     let answering = health_checks::serve(asked, Arc::clone(&health));
@@ -118,6 +118,7 @@ async fn work(config: &Config) -> Result<()> {
             pending().await
         }
     };
+    tokio::spawn(events);
     tokio::select! {
         result = source => result,
         never = listeners.serve(health, &metrics, &config.pins, source_health) => match never {},
@@ -148,6 +149,24 @@ impl Origin {
                 Self::Kube(Box::new(connection))
             }
         })
+    }
+
+    /// Ends when nobody warns any more; at once where there is nobody to tell.
+    fn write_events(
+        &self,
+        node: &str,
+        warnings: mpsc::Receiver<watch::Warning>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let connection = match self {
+            Self::Directory(_) => None,
+            Self::Kube(connection) => Some(kube::Connection::clone(connection)),
+        };
+        let node = node.to_owned();
+        async move {
+            if let Some(connection) = connection {
+                kube::write_events(connection, &node, warnings).await;
+            }
+        }
     }
 
     /// Ends only with an error: sources go on for ever.

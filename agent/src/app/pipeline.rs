@@ -15,14 +15,12 @@ use crate::{
     diff::{ChosenPods, CidrPlan, Plan, Planner, Ticket},
     lb::{Balancer, HealthCheck, NodeInfo, per_packet},
     model::{Index, ServiceKey},
-    watch::{Change, Rejection},
+    watch::{Change, Rejection, Warning},
 };
 
 /// Services decided and planned at a time: decisions and plans of a whole cluster would take more memory than all
 /// that is known of it.
 const BATCH: usize = 256;
-/// Services that one line of the log names, of many.
-const NAMED: usize = 5;
 
 /// The stages behind the sources, joined.
 pub struct Pipeline<T> {
@@ -95,7 +93,7 @@ impl<T: Tables> Pipeline<T> {
                 warn!(object, reason, "in force as far as it can be");
             }
             Change::Rejected(Rejection { object, reason, doubt: Some(doubt) }) => {
-                warn!(object, reason, "rejected; what was known of it stays");
+                self.findings.rejected(&object, &reason, &doubt);
                 self.doubts.raise(doubt);
             }
             Change::Settled(doubt) => {
@@ -250,6 +248,11 @@ impl<T: Tables> Pipeline<T> {
         self.doubts.held(&self.index).count()
     }
 
+    /// What to tell the owners of objects, once.
+    pub fn take_warnings(&mut self) -> Vec<Warning> {
+        self.findings.take_warnings()
+    }
+
     /// What load balancers are told, Service by Service.
     #[must_use]
     pub fn health_checks(&self) -> &BTreeMap<ServiceKey, HealthCheck> {
@@ -268,14 +271,8 @@ impl<T: Tables> Pipeline<T> {
         self.dirty.extend(self.planner.services().cloned());
         self.dirty.extend(self.index.owners().cloned());
         info!(services = self.index.services().count(), "the source is complete");
-        let kept: Vec<_> = self.doubts.held(&self.index).collect();
-        if !kept.is_empty() {
-            let some = kept.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            warn!(
-                services = kept.len(),
-                some, "stay as an earlier agent left them until what was rejected is corrected or removed"
-            );
-        }
+        let kept: Vec<ServiceKey> = self.doubts.held(&self.index).cloned().collect();
+        self.findings.held(&kept);
     }
 
     /// What may be decided now. Before the source is complete, only services that the maps did not hold at the start, and

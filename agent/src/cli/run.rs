@@ -191,10 +191,6 @@ fn entries() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(1..=MAX_ENTRIES)
 }
 
-/// An address to listen on, or none.
-#[derive(Clone, Copy)]
-struct Listen(Option<SocketAddr>);
-
 /// A label's value, or none.
 #[derive(Clone)]
 struct ProxyName(Option<String>);
@@ -214,6 +210,10 @@ fn proxy_name(text: &str) -> Result<ProxyName, String> {
             .to_owned())
     }
 }
+
+/// An address to listen on, or none.
+#[derive(Clone, Copy)]
+struct Listen(Option<SocketAddr>);
 
 fn listen(text: &str) -> Result<Listen, std::net::AddrParseError> {
     match text.trim() {
@@ -306,12 +306,12 @@ impl Options {
             node_ips: self.node_ip.into_iter().flatten().collect(),
             source: self.source,
             kube_api: self.kube_api.as_deref().and_then(said),
+            proxy_name: self.service_proxy_name.and_then(|name| name.0),
             pins: self.place.pins(),
             cgroup_root: self.cgroup_root,
             service_cidrs: self.service_cidr.into_iter().flatten().collect(),
             devices: self.device.into_iter().flatten().collect(),
             node_ports: node_port_addresses(&self.nodeport_addresses),
-            proxy_name: self.service_proxy_name.and_then(|name| name.0),
             snat_ports: self.snat_ports,
             veth_prefix: if self.veth_prefix == "none" { String::new() } else { self.veth_prefix },
             socket_lb: self.socket_lb == SocketLb::On,

@@ -10,6 +10,7 @@ mod rejection;
 mod resource;
 mod settings;
 mod source;
+mod warning;
 
 pub use self::{
     error::WatchError,
@@ -19,6 +20,7 @@ pub use self::{
     resource::ObjectKey,
     settings::Settings,
     source::Source,
+    warning::{Warning, WarningReason},
 };
 use crate::model::{
     EndpointSlice, HostPorts, Namespace, Node, Pod, PodKey, Service, ServiceCidr, ServiceKey, SliceKey,

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::{
     Shared,
     fault::Fault,
+    object::{Outcome, object},
     request::{Request, Verb},
     selector::Selector,
     store::Place,
@@ -22,7 +23,20 @@ use super::{
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 pub(super) async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> io::Result<Response<Body>> {
-    let Some(request) = Request::parse(request.uri()) else { return Ok(not_found()) };
+    let Some(parsed) = Request::parse(request.uri()) else {
+        return Ok(match object(&shared, request).await {
+            Some(Outcome::Found(object)) => json_body(whole(object.to_string())),
+            Some(Outcome::Created(object)) => {
+                let mut response = json_body(whole(object.to_string()));
+                *response.status_mut() = StatusCode::CREATED;
+                response
+            }
+            Some(Outcome::Missing) => status(404, "there is no such object"),
+            Some(Outcome::Refused(code)) => status(code, "the double was told to fail"),
+            None => not_found(),
+        });
+    };
+    let request = parsed;
     let mut healed = shared.healed.subscribe();
     let fault = take_fault(&shared, &request);
     match fault {
@@ -133,6 +147,7 @@ fn status(code: u16, message: &str) -> Response<Body> {
         400 => "BadRequest",
         401 => "Unauthorized",
         403 => "Forbidden",
+        404 => "NotFound",
         410 => "Expired",
         429 => "TooManyRequests",
         503 => "ServiceUnavailable",

@@ -9,10 +9,12 @@
 //! - `watch=true` with `resourceVersion`, `timeoutSeconds`, `allowWatchBookmarks`: a chunked stream of JSON lines, ADDED,
 //!   MODIFIED, DELETED (also when an object ceases to match the selector), BOOKMARK, and ERROR with code 410 where the
 //!   version has been compacted;
+//! - `GET` of one object; `POST` and merge `PATCH` of Events of the group events.k8s.io, which are no objects of its own;
 //! - failures as `Status` objects, `Retry-After`, and plain text where the real server's filters write that.
 
 mod answer;
 mod fault;
+mod object;
 mod request;
 mod selector;
 mod store;
@@ -33,7 +35,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::{fault::Rule, request::Request, store::Store};
+use self::{fault::Rule, object::Written, request::Request, store::Store};
 pub use self::{
     fault::{Disturbance, Fault},
     request::{Kind, Verb},
@@ -62,6 +64,10 @@ struct State {
     rules: Vec<Rule>,
     asked: Vec<Request>,
     watches: Vec<(Kind, mpsc::UnboundedSender<Disturbance>)>,
+    events: Vec<Written>,
+    event_writes: usize,
+    /// The code that writes of Events are answered with.
+    refuse_events: Option<u16>,
 }
 
 impl Shared {
@@ -171,6 +177,23 @@ impl ApiServerDouble {
     pub fn asked(&self, kind: Kind, verb: Verb) -> Vec<Request> {
         let asked = &self.shared.state().asked;
         asked.iter().filter(|request| request.kind == kind && request.verb == verb).cloned().collect()
+    }
+
+    /// The Events that clients have written, oldest first, as their last patch left them.
+    #[must_use]
+    pub fn events(&self) -> Vec<Value> {
+        self.shared.state().events.iter().map(|written| written.event.clone()).collect()
+    }
+
+    /// Requests that wrote Events, or would have.
+    #[must_use]
+    pub fn event_writes(&self) -> usize {
+        self.shared.state().event_writes
+    }
+
+    /// From now on nobody may write Events; `None`: everybody may again.
+    pub fn refuse_events(&self, code: Option<u16>) {
+        self.shared.state().refuse_events = code;
     }
 
     /// All objects of a kind, in order.

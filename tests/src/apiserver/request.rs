@@ -51,6 +51,14 @@ impl Kind {
         }
     }
 
+    /// The kind, namespace and name of a single object's path.
+    pub(super) fn object_at(path: &str) -> Option<(Self, String)> {
+        let (base, rest) = path.split_once("/namespaces/")?;
+        let [namespace, collection, name] = rest.split('/').collect::<Vec<_>>()[..] else { return None };
+        let kind = Self::ALL.into_iter().find(|kind| kind.path() == format!("{base}/{collection}"))?;
+        Some((kind, format!("{namespace}/{name}")))
+    }
+
     pub(super) fn of(object: &Value) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| object["kind"] == kind.name() && object["apiVersion"] == kind.api_version())
     }

@@ -6,6 +6,7 @@
 mod objects;
 mod shop;
 
+mod events;
 mod following;
 mod lists;
 mod pods;

@@ -2,6 +2,7 @@
 //! say something of theirs, each kind followed on its own.
 
 mod connection;
+mod events;
 mod follow;
 mod known;
 mod pace;
@@ -13,7 +14,10 @@ use k8s_openapi::{
     api::{core::v1 as core, discovery::v1 as discovery, networking::v1 as networking},
 };
 
-pub use self::connection::{Connection, IDLE_TIMEOUT};
+pub use self::{
+    connection::{Connection, IDLE_TIMEOUT},
+    events::write as write_events,
+};
 use self::{
     follow::{Follow, Selector},
     start::Start,
