@@ -9,7 +9,7 @@ use millrace_agent::{
     app::Pipeline,
     datapath::MemoryTables,
     diff::{Planner, Sizes, Snapshot},
-    lb::NodeInfo,
+    lb::{Assigned, NodeInfo},
     model::{Service, ServiceKey},
     watch::{Change, Doubt, ObjectKey, Rejection},
 };
@@ -179,13 +179,13 @@ fn a_new_address_on_the_node_takes_a_frontend_away_and_its_loss_gives_it_back() 
     let mut pipeline = programmed(&cluster);
     let before = pipeline.tables().snapshot();
     let address = before.frontends.keys().next().unwrap().address;
-    pipeline.set_addresses([address].into());
+    pipeline.set_addresses(Assigned { all: [address].into(), ..Assigned::default() });
     settle(&mut pipeline);
     let snapshot = pipeline.tables().snapshot();
     let left = snapshot.frontends.iter().filter(|(frontend, _)| frontend.address == address);
     assert!(left.map(|(_, (kind, _))| kind).all(|kind| *kind == FrontendKind::NodePort), "its own node ports only");
     assert!(!snapshot.owned.contains(&address), "its other ports are the node's");
-    pipeline.set_addresses(BTreeSet::new());
+    pipeline.set_addresses(Assigned::default());
     settle(&mut pipeline);
     let keys = |snapshot: &Snapshot| snapshot.frontends.keys().copied().collect::<Vec<_>>();
     assert_eq!(keys(&pipeline.tables().snapshot()), keys(&before));

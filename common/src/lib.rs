@@ -23,6 +23,7 @@ pub mod host_routing;
 pub mod maglev;
 pub mod maps;
 pub mod marks;
+pub mod node;
 pub mod per_packet;
 pub mod scratch;
 pub mod select;

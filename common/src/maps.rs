@@ -10,6 +10,7 @@ use crate::{
     frontend::{FrontendKey, FrontendValue},
     host_routing::{PATHS, Path},
     marks,
+    node::OwnAddress,
     per_packet::Levels,
     scratch::Scratch,
     service::{ServiceName, ServiceRecord, SourceRange},
@@ -94,6 +95,9 @@ pub const PACKET_CGROUPS: u32 = 1 << 12;
 /// Pods of a node whose packets to each other need not pass its stack; what is beyond goes by it.
 pub const POD_DEVICES: u32 = 1024;
 
+/// Addresses that the node has, per family. Memory is taken as they come.
+pub const NODE_ADDRESSES: u32 = 1 << 12;
+
 /// Key of a longest-prefix trie: `struct bpf_lpm_trie_key` (linux/bpf.h) with an address of family `A`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -139,5 +143,8 @@ pub const ALL: &[MapSpec] = &[
     spec::<u32, u64>("ANSWER_MARKS", MapKind::Array, marks::ANSWER_WORDS, 0),
     spec::<u64, u32>("PACKET_CGROUPS", MapKind::Hash, PACKET_CGROUPS, NO_PREALLOC),
     spec::<u32, Levels>("PACKET_LEVELS", MapKind::Array, 1, MMAPABLE),
+    spec::<u32, OwnAddress>("NODE_ADDRESS", MapKind::Array, 2, MMAPABLE),
+    spec::<Addr4, u32>("NODE_ADDRESSES_V4", MapKind::Hash, NODE_ADDRESSES, NO_PREALLOC),
+    spec::<Addr6, u32>("NODE_ADDRESSES_V6", MapKind::Hash, NODE_ADDRESSES, NO_PREALLOC),
     spec::<u32, u64>("STATS", MapKind::PerCpuArray, STATS_ENTRIES, 0),
 ];

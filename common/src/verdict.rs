@@ -93,6 +93,8 @@ verdicts! {
     SocketPodExcluded = "socket_pod_excluded",
     /// A pod's packet was handed to another pod of the node, past the node's stack.
     HostRouted = "host_routed",
+    /// A new flow from outside was refused: the node has no address of its own as which it could ask the backend.
+    DropNoNodeAddress = "drop_no_node_address",
 }
 
 /// Entries of STATS: room for verdicts to come without a new layout.

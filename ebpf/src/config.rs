@@ -1,9 +1,6 @@
 //! What the agent fixes when it loads the programs: constants to the verifier, which drops the branches not taken.
 
-use millrace_common::{
-    address::{Addr4, Addr6},
-    snat,
-};
+use millrace_common::snat;
 
 /// Cookie of the host's network namespace: sockets in it belong to the node, all others to pods.
 #[unsafe(no_mangle)]
@@ -16,12 +13,6 @@ static SOCKET_LB: u32 = 1;
 /// 1: the socket hooks translate the UDP datagrams of pods too (nodes whose veths are not ours).
 #[unsafe(no_mangle)]
 static SOCKET_LB_UDP: u32 = 0;
-
-/// The node's addresses: the client's address of whatever the host itself sends. Zero: none in this family.
-#[unsafe(no_mangle)]
-static NODE_ADDRESS_V4: Addr4 = [0];
-#[unsafe(no_mangle)]
-static NODE_ADDRESS_V6: Addr6 = [0; 4];
 
 /// Ports of flows from outside on their way to a backend: the first, and how many.
 #[unsafe(no_mangle)]
@@ -49,16 +40,6 @@ pub(crate) fn socket_lb_for_pods() -> bool {
 #[inline(always)]
 pub(crate) fn socket_lb_udp_for_pods() -> bool {
     read!(SOCKET_LB_UDP) == 1
-}
-
-#[inline(always)]
-pub(crate) fn node_address_v4() -> Addr4 {
-    read!(NODE_ADDRESS_V4)
-}
-
-#[inline(always)]
-pub(crate) fn node_address_v6() -> Addr6 {
-    read!(NODE_ADDRESS_V6)
 }
 
 /// First port, and number of ports.

@@ -9,11 +9,12 @@ use millrace_common::{
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendValue},
     host_routing::Path,
+    node::OwnAddress,
     scratch::Scratch,
     service::SourceRange,
 };
 
-use crate::{config, maps};
+use crate::maps;
 
 pub(crate) trait Family {
     type Address: Address;
@@ -28,8 +29,9 @@ pub(crate) trait Family {
     fn source_ranges() -> &'static LpmTrie<SourceRange<Self::Address>, u32>;
     fn scratch() -> &'static PerCpuArray<Scratch<Self::Address>>;
     fn paths() -> &'static PerCpuArray<Path<Self::Address>>;
-    /// The node's own address, zero if it has none.
-    fn node_address() -> Self::Address;
+    fn node_addresses() -> &'static HashMap<Self::Address, u32>;
+    /// The part of this family.
+    fn own(of: *const OwnAddress) -> *const Self::Address;
     /// As socket storage keeps it: IPv4 is mapped.
     fn mapped(address: Self::Address) -> Addr6;
     /// The way back: the last words of the mapped form.
@@ -40,8 +42,8 @@ pub(crate) struct V4;
 pub(crate) struct V6;
 
 macro_rules! family {
-    ($name:ident, $address:ty, $node:path, $mapped:expr, $unmapped:expr,
-     $frontends:ident $slots:ident $ct:ident $ct_new:ident $affinity:ident $fragments:ident $cidrs:ident $ranges:ident $scratch:ident $paths:ident) => {
+    ($name:ident, $address:ty, $own:ident, $mapped:expr, $unmapped:expr,
+     $frontends:ident $slots:ident $ct:ident $ct_new:ident $affinity:ident $fragments:ident $cidrs:ident $ranges:ident $scratch:ident $paths:ident $node:ident) => {
         impl Family for $name {
             type Address = $address;
 
@@ -86,8 +88,13 @@ macro_rules! family {
                 &maps::$paths
             }
             #[inline(always)]
-            fn node_address() -> $address {
-                $node()
+            fn node_addresses() -> &'static HashMap<$address, u32> {
+                &maps::$node
+            }
+            #[inline(always)]
+            fn own(of: *const OwnAddress) -> *const $address {
+                // SAFETY: only where it lies: nothing is read.
+                unsafe { &raw const (*of).$own }
             }
             #[inline(always)]
             fn mapped(address: $address) -> Addr6 {
@@ -101,7 +108,7 @@ macro_rules! family {
     };
 }
 
-family!(V4, Addr4, config::node_address_v4, map, |mapped: Addr6| [mapped[3]],
-    FRONTENDS_V4 SLOTS_V4 CT_V4 CT_NEW_V4 AFFINITY_V4 FRAGMENTS_V4 SERVICE_CIDRS_V4 SOURCE_RANGES_V4 SCRATCH_V4 PATHS_V4);
-family!(V6, Addr6, config::node_address_v6, core::convert::identity, core::convert::identity,
-    FRONTENDS_V6 SLOTS_V6 CT_V6 CT_NEW_V6 AFFINITY_V6 FRAGMENTS_V6 SERVICE_CIDRS_V6 SOURCE_RANGES_V6 SCRATCH_V6 PATHS_V6);
+family!(V4, Addr4, v4, map, |mapped: Addr6| [mapped[3]],
+    FRONTENDS_V4 SLOTS_V4 CT_V4 CT_NEW_V4 AFFINITY_V4 FRAGMENTS_V4 SERVICE_CIDRS_V4 SOURCE_RANGES_V4 SCRATCH_V4 PATHS_V4 NODE_ADDRESSES_V4);
+family!(V6, Addr6, v6, core::convert::identity, core::convert::identity,
+    FRONTENDS_V6 SLOTS_V6 CT_V6 CT_NEW_V6 AFFINITY_V6 FRAGMENTS_V6 SERVICE_CIDRS_V6 SOURCE_RANGES_V6 SCRATCH_V6 PATHS_V6 NODE_ADDRESSES_V6);

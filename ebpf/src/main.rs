@@ -7,6 +7,7 @@ mod choose;
 mod config;
 mod family;
 mod maps;
+mod node;
 mod packet;
 mod socket;
 mod stats;

@@ -16,10 +16,11 @@ use millrace_common::{
     host_routing::{PATHS, Path},
     maps::{
         AFFINITY, BACKENDS as BACKEND_IDS, FLOWS, FRAGMENTS, FRONTENDS, MMAPABLE, NEW_FLOWS, NO_PREALLOC,
-        PACKET_CGROUPS as CHOSEN, POD_DEVICES as PODS, SERVICE_CIDRS, SERVICES as RECORDS, SLOTS,
+        NODE_ADDRESSES, PACKET_CGROUPS as CHOSEN, POD_DEVICES as PODS, SERVICE_CIDRS, SERVICES as RECORDS, SLOTS,
         SOCKETS as CONNECTIONS, SOURCE_RANGES, XDP_TARGETS as TARGETS,
     },
     marks,
+    node::OwnAddress,
     per_packet::Levels,
     scratch::Scratch,
     service::{ServiceName, ServiceRecord, SourceRange},
@@ -92,7 +93,7 @@ pub(crate) static PATHS_V6: PerCpuArray<Path<Addr6>> = PerCpuArray::with_max_ent
 pub(crate) static POD_DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(PODS, 0);
 #[map]
 pub(crate) static ANSWERS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
-/// How many UDP frontends were deleted so far.
+/// How often UDP frontends were deleted, or addresses of the node lost.
 #[map]
 pub(crate) static WITHDRAWALS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 /// How often the ways on may have changed, as far as the agent was told.
@@ -110,6 +111,14 @@ pub(crate) static PACKET_CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(
 /// Where to look for them.
 #[map]
 pub(crate) static PACKET_LEVELS: Array<Levels> = Array::with_max_entries(1, MMAPABLE);
+/// As which address the node asks backends for clients outside.
+#[map]
+pub(crate) static NODE_ADDRESS: Array<OwnAddress> = Array::with_max_entries(2, MMAPABLE);
+/// Every address that the node has.
+#[map]
+pub(crate) static NODE_ADDRESSES_V4: HashMap<Addr4, u32> = HashMap::with_max_entries(NODE_ADDRESSES, NO_PREALLOC);
+#[map]
+pub(crate) static NODE_ADDRESSES_V6: HashMap<Addr6, u32> = HashMap::with_max_entries(NODE_ADDRESSES, NO_PREALLOC);
 #[map]
 pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(STATS_ENTRIES, 0);
 

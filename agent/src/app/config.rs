@@ -11,8 +11,8 @@ use anyhow::{Result, bail};
 use ipnet::IpNet;
 
 use crate::{
-    datapath::{HostRoutingMode, Limits, Pins, SnatPorts, TcMode, XdpMode, devices::Selection, host::own_addresses},
-    lb::{NodeInfo, NodePortAddresses},
+    datapath::{HostRoutingMode, Limits, Pins, SnatPorts, TcMode, XdpMode, devices::Selection, host},
+    lb::{Assigned, NodeInfo, NodePortAddresses, Origins, OwnAddresses},
     watch::Source,
 };
 
@@ -55,7 +55,8 @@ impl Config {
                 bail!("--node-ip names both {one} and {another}: name one address of each family");
             }
         }
-        for address in own_addresses(&self.node_ips) {
+        let own = self.own_addresses();
+        for address in own.v4.into_iter().chain(own.v6) {
             if let Some(range) = self.service_cidrs.iter().find(|range| range.contains(&address)) {
                 bail!(
                     "--service-cidr {range} holds {address}, the node's own, which its pods could not reach any more: name \
@@ -66,21 +67,24 @@ impl Config {
         Ok(())
     }
 
+    /// As whom the node speaks, as far as the operator and its routes say: all that is known before anything is listened to.
+    pub(super) fn own_addresses(&self) -> OwnAddresses {
+        let routed = host::sources();
+        let assigned = Assigned { all: routed.iter().copied().collect(), routed, uplinks: Vec::new() };
+        assigned.choose(Origins { named: &self.node_ips, ..Origins::default() })
+    }
+
     pub(super) fn selection(&self) -> Selection {
         Selection { veth_prefix: self.veth_prefix.clone(), uplinks: self.devices.iter().cloned().collect() }
     }
 
     pub(super) fn node(&self, addresses: BTreeSet<IpAddr>) -> NodeInfo {
-        // Without a Node object nobody else would say.
-        let primary = match self.source {
-            Source::Directory(_) => own_addresses(&self.node_ips),
-            Source::Kube => self.node_ips.clone(),
-        };
         NodeInfo {
             name: self.node.as_str().into(),
             zone: self.zone.as_deref().map(Into::into),
             addresses,
-            primary,
+            primary: self.node_ips.clone(),
+            stands_alone: matches!(self.source, Source::Directory(_)),
             node_ports: self.node_ports.clone(),
         }
     }

@@ -1,8 +1,6 @@
 //! The decision loop: batches what has come in, decides and writes, one round after the other.
 
 use std::{
-    collections::BTreeSet,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,11 +13,12 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Pipeline, health_checks::HealthChecks};
+use super::{Pipeline, health_checks::HealthChecks, own_addresses::Telling};
 use crate::{
     datapath::KernelTables,
     diff::{ChosenPods, Ticket, Usage},
     health::Health,
+    lb::Assigned,
     metrics::{MapLabel, Metrics, PolicyLabel},
     watch::{self, Change, Warning},
 };
@@ -49,6 +48,8 @@ pub(super) struct Loop {
 
 /// To whom else the loop's decisions go.
 pub(super) struct Told {
+    /// To the programs, before whatever a round writes: who is sent on needs somebody to be answered.
+    pub own: Telling,
     /// To the servers of health check node ports.
     pub checks: latest::Sender<HealthChecks>,
     /// To who keeps the socket hooks away from pods.
@@ -82,11 +83,7 @@ impl Loop {
     }
 
     /// Ends when the source does.
-    pub(super) async fn run(
-        mut self,
-        mut changes: mpsc::Receiver<Change>,
-        mut addresses: mpsc::Receiver<BTreeSet<IpAddr>>,
-    ) {
+    pub(super) async fn run(mut self, mut changes: mpsc::Receiver<Change>, mut addresses: mpsc::Receiver<Assigned>) {
         let (grace_over, mut graces) = mpsc::unbounded_channel::<Option<Ticket>>();
         let (mut waiting, mut grace_under_way) = (true, false);
         loop {
@@ -162,7 +159,12 @@ impl Loop {
 
     fn round(&mut self) {
         let start = Instant::now();
-        let round = self.pipeline.round();
+        let told = self.told.own.tell(self.pipeline.own_addresses());
+        let mut round = self.pipeline.round();
+        if let Err(error) = told {
+            warn!(%error, "will be tried again");
+            round.failures += 1;
+        }
         tell(&self.told.checks, self.pipeline.health_checks());
         tell(&self.told.chosen, self.pipeline.per_packet());
         for warning in self.pipeline.take_warnings() {

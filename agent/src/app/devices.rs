@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     time::Duration,
 };
 
@@ -20,8 +19,9 @@ use crate::{
         Attacher, Filled, Forgetful, HostRouting, HostRoutingMode, LOOK_FOR_FIREWALLS, Limits, Loaded, Pins, SnatPorts,
         XdpAttacher,
         devices::{DeviceEvent, Role},
-        sweep,
+        host, sweep,
     },
+    lb::Assigned,
     metrics::{MapLabel, Metrics},
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Devices {
     attacher: Attacher,
     xdp: XdpAttacher,
     heard: mpsc::Receiver<DeviceEvent>,
+    /// As was told.
+    assigned: Assigned,
     attached: BTreeSet<u32>,
     /// Those of them that lead out of the node.
     uplinks: BTreeSet<u32>,
@@ -56,6 +58,7 @@ impl Devices {
             attacher,
             xdp,
             heard,
+            assigned: Assigned::default(),
             attached: BTreeSet::new(),
             uplinks: BTreeSet::new(),
             failed: BTreeMap::new(),
@@ -64,9 +67,11 @@ impl Devices {
 
     /// Attaches to all devices that are there, and returns the node's addresses: they end what is said at the start.
     /// All programs are in place then, so maps of another size can become the pinned ones.
-    pub(super) async fn attach_all(&mut self) -> Result<BTreeSet<IpAddr>> {
+    pub(super) async fn attach_all(&mut self) -> Result<Assigned> {
         while let Some(event) = self.heard.recv().await {
-            if let Some(addresses) = self.act(event) {
+            let complete = matches!(event, DeviceEvent::Addresses(_));
+            self.act(event);
+            if complete {
                 // An earlier agent may have been told of other devices: nothing may stay on the old programs.
                 self.attacher.release_others(&self.attached)?;
                 self.xdp.release_others(&self.uplinks)?;
@@ -74,7 +79,7 @@ impl Devices {
                 if self.uplinks.is_empty() {
                     warn!("no default route and no --device: node ports and VIPs are not served to clients outside");
                 }
-                return Ok(addresses);
+                return Ok(self.assigned.clone());
             }
         }
         bail!("the node's devices cannot be listed through rtnetlink")
@@ -88,7 +93,7 @@ impl Devices {
     /// Goes on until nobody listens.
     pub(super) async fn follow(
         mut self,
-        told: mpsc::Sender<BTreeSet<IpAddr>>,
+        told: mpsc::Sender<Assigned>,
         mut flows: Flows,
         mut routing: HostRouting,
     ) -> Result<()> {
@@ -125,8 +130,9 @@ impl Devices {
         }
     }
 
-    /// One device that cannot be attached to must not keep the others from it: it is named, its traffic goes by.
-    fn act(&mut self, event: DeviceEvent) -> Option<BTreeSet<IpAddr>> {
+    /// One device that cannot be attached to must not keep the others from it: it is named, its traffic goes by. Returns the
+    /// node's addresses if they are others now, or the routes choose among them in another way.
+    fn act(&mut self, event: DeviceEvent) -> Option<Assigned> {
         match event {
             DeviceEvent::Attach { index, name, role } => self.attach(index, name, role),
             DeviceEvent::Release { index, vanished } => {
@@ -137,10 +143,20 @@ impl Devices {
                     warn!(%error, index, "a device keeps traces of the programs");
                 }
             }
-            DeviceEvent::Addresses(addresses) => return Some(addresses),
+            DeviceEvent::Addresses(all) => return self.reassign(Assigned { all, ..self.assigned.clone() }),
+            DeviceEvent::Outward(uplinks) => return self.reassign(Assigned { uplinks, ..self.assigned.clone() }),
             DeviceEvent::Filters => {}
         }
         None
+    }
+
+    fn reassign(&mut self, heard: Assigned) -> Option<Assigned> {
+        let now = Assigned { routed: host::sources(), ..heard };
+        if now == self.assigned {
+            return None;
+        }
+        self.assigned = now;
+        Some(self.assigned.clone())
     }
 
     fn attach(&mut self, index: u32, name: String, role: Role) {

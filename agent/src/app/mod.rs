@@ -6,14 +6,14 @@ mod devices;
 mod doubts;
 mod findings;
 mod health_checks;
+mod own_addresses;
 mod per_packet;
 mod pipeline;
 mod serve;
 
-use std::{future::pending, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{future::pending, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
-use millrace_common::address::{addr4, addr6};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch as latest},
@@ -24,10 +24,12 @@ pub use self::config::Config;
 pub use self::pipeline::{Pipeline, Round};
 use crate::{
     datapath::{
-        self, Attacher, Constants, Forgetful, KernelTables, PacketTables, SnatPorts, XdpAttacher, reserved_ports,
+        self, Attacher, Constants, Forgetful, KernelTables, OwnAddressTables, PacketTables, SnatPorts, XdpAttacher,
+        reserved_ports,
     },
     diff::{ChosenPods, Planner},
     health::Health,
+    lb::OwnAddresses,
     metrics::Metrics,
     watch::{self, Output, Settings, Source, dir, kube},
 };
@@ -73,6 +75,12 @@ async fn work(config: &Config) -> Result<()> {
     let listeners = serve::Listeners::bind(config.health_addr, config.metrics_addr).await?;
     let _lock = config.pins.open()?;
     let mut loaded = datapath::load(&config.pins, &config.limits, &constants(config)?)?;
+    let grace = datapath::grace::start().context("the kernel offers no grace period")?;
+    let mut own = OwnAddressTables::open(&config.pins, grace.clone())?;
+    // The first programs over these maps: until the Node object is known they go by the routes.
+    if matches!(own.held(), OwnAddresses { v4: None, v6: None, .. }) {
+        own.apply(&config.own_addresses())?;
+    }
     datapath::cgroup::attach(&mut loaded.ebpf, &cgroup, &config.pins)?;
     let SnatPorts { first, last } = config.snat_ports;
     reserved_ports::reserve(&config.pins, &[first..=last, reserved_ports::NODE_PORTS])?;
@@ -93,7 +101,6 @@ async fn work(config: &Config) -> Result<()> {
     let flows = devices::Flows::new(&config.limits, config.snat_ports, Forgetful::open(&config.pins)?, metrics.clone());
     let attaching = tokio::spawn(devices.follow(told, flows, routing));
 
-    let grace = datapath::grace::start().context("the kernel offers no grace period")?;
     let tables = KernelTables::open(&config.pins, grace)?;
     let planner = Planner::restore(&datapath::snapshot(&config.pins)?, config.limits.sizes());
     let (changes, incoming) = mpsc::channel(AHEAD);
@@ -102,11 +109,15 @@ async fn work(config: &Config) -> Result<()> {
     let (warn, warnings) = mpsc::channel(AHEAD);
     let events = origin.write_events(&config.node, warnings);
     let source = origin.follow(settings, Output::new(changes, Arc::clone(&source_health)));
-    let pipeline = Pipeline::new(config.node(addresses), config.service_cidrs.iter().copied(), planner, tables);
+    let node = config.node(addresses.all.clone());
+    let mut pipeline = Pipeline::new(node, config.service_cidrs.iter().copied(), planner, tables);
+    pipeline.restore_own(own.held().clone());
+    pipeline.set_addresses(addresses);
     let (checks, asked) = latest::channel(health_checks::HealthChecks::new());
     let (choose, chosen) = latest::channel(ChosenPods::default());
-    let told = decide::Told { checks, chosen: choose, warnings: warn };
     let watching = Arc::clone(&source_health);
+    let own = own_addresses::Telling::new(own);
+    let told = decide::Told { own, checks, chosen: choose, warnings: warn };
     let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone(), watching, told);
     let answering = health_checks::serve(asked, Arc::clone(&health));
     let excluded = PacketTables::open(&config.pins)?;
@@ -182,22 +193,13 @@ impl Origin {
 }
 
 fn constants(config: &Config) -> Result<Constants> {
-    let mut constants = Constants {
+    Ok(Constants {
         host_netns_cookie: datapath::host::netns_cookie()
             .context("the kernel names no network namespaces (SO_NETNS_COOKIE, Linux 5.14)")?,
         socket_lb: config.socket_lb,
         socket_lb_udp: config.socket_lb_udp,
         snat_ports: config.snat_ports,
-        ..Constants::default()
-    };
-    for address in datapath::host::own_addresses(&config.node_ips) {
-        info!(%address, "the node's address, as a client and to backends of clients outside");
-        match address {
-            IpAddr::V4(ip) => constants.node_address_v4 = addr4(ip)[0],
-            IpAddr::V6(ip) => constants.node_address_v6 = addr6(ip),
-        }
-    }
-    Ok(constants)
+    })
 }
 
 /// glibc makes a heap per thread and core by default: parsing on several of them would hold on to a multiple of what

@@ -1,10 +1,7 @@
 //! Changes in, map operations out: what is known, what is wanted of it, and what could not be done yet. No clock, no
 //! tasks: the loop around it says when.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use tracing::{debug, info, warn};
@@ -13,7 +10,7 @@ use super::{doubts::Doubts, findings::Findings};
 use crate::{
     datapath::{Tables, carry_out},
     diff::{ChosenPods, CidrPlan, Plan, Planner, Ticket},
-    lb::{Balancer, HealthCheck, NodeInfo, per_packet},
+    lb::{Assigned, Balancer, HealthCheck, NodeInfo, Origins, OwnAddresses, per_packet},
     model::{Index, ServiceKey},
     watch::{Change, Rejection, Warning},
 };
@@ -30,6 +27,8 @@ pub struct Pipeline<T> {
     tables: T,
     /// As the operator and the kernel describe this node; the Node object may add to it.
     node: NodeInfo,
+    assigned: Assigned,
+    own: OwnAddresses,
     cidrs: BTreeSet<IpNet>,
     /// To be decided anew.
     dirty: BTreeSet<ServiceKey>,
@@ -75,6 +74,8 @@ impl<T: Tables> Pipeline<T> {
             planner,
             tables,
             node,
+            assigned: Assigned::default(),
+            own: OwnAddresses::default(),
             cidrs: cidrs.into_iter().collect(),
             dirty: BTreeSet::new(),
             failed: BTreeSet::new(),
@@ -119,10 +120,22 @@ impl<T: Tables> Pipeline<T> {
         }
     }
 
+    /// What an earlier agent told the programs: it stays in force until something better is known.
+    pub fn restore_own(&mut self, own: OwnAddresses) {
+        self.own = own;
+    }
+
     /// The addresses that are assigned to the node: their frontends are the node's own business.
-    pub fn set_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
-        self.node.addresses = addresses;
+    pub fn set_addresses(&mut self, assigned: Assigned) {
+        self.node.addresses.clone_from(&assigned.all);
+        self.assigned = assigned;
         self.renew_node();
+    }
+
+    /// As whom the node asks backends, and which addresses are its own.
+    #[must_use]
+    pub fn own_addresses(&self) -> &OwnAddresses {
+        &self.own
     }
 
     /// The source has not said everything in time.
@@ -291,7 +304,17 @@ impl<T: Tables> Pipeline<T> {
     }
 
     fn renew_node(&mut self) {
-        let node = self.index.node().map_or_else(|| self.node.clone(), |node| self.node.clone().with_object(node));
+        let object = self.index.node();
+        let before: Vec<_> = self.own.v4.into_iter().chain(self.own.v6).collect();
+        self.own = self.assigned.choose(Origins {
+            named: &self.node.primary,
+            object: object.map(|node| &*node.addresses).or(self.node.stands_alone.then_some(&[])),
+            before: &before,
+        });
+        let mut node = object.map_or_else(|| self.node.clone(), |node| self.node.clone().with_object(node));
+        if node.stands_alone && node.primary.is_empty() {
+            node.primary.extend(self.own.v4.into_iter().chain(self.own.v6));
+        }
         if *self.balancer.node() == node {
             return;
         }

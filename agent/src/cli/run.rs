@@ -39,8 +39,8 @@ pub(super) struct Options {
     #[arg(long, env = "MILLRACE_ZONE", value_name = "ZONE")]
     zone: Option<String>,
     /// An address of this node, one per family: clients from outside have it where they are sent on to a backend, and to
-    /// services with session affinity the host is the client with this address [default: the source addresses of the
-    /// default routes]
+    /// services with session affinity the host is the client with this address [default: the Node object's InternalIPs, as
+    /// far as the node has them, else the source addresses of the default routes, as they are at the time]
     #[arg(long, env = "MILLRACE_NODE_IP", value_name = "IP", value_delimiter = ',', value_parser = node_ip)]
     node_ip: Vec<Option<IpAddr>>,
     /// Where Services, EndpointSlices and this node's Pods come from: `kube` (the API server, by the kubeconfig that

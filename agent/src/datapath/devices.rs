@@ -47,6 +47,8 @@ pub enum DeviceEvent {
     Release { index: u32, vanished: bool },
     /// All addresses that are assigned to the node now.
     Addresses(BTreeSet<IpAddr>),
+    /// Routes out of the node, or addresses, may be others now: those of uplinks, device by device.
+    Outward(Vec<IpAddr>),
     /// A queue or a filter was put on a device.
     Filters,
 }
@@ -175,6 +177,12 @@ impl Devices {
         released.into_iter().chain(attached).collect()
     }
 
+    /// To be told whenever anything has changed that a source address follows from.
+    pub(super) fn outward(&self) -> DeviceEvent {
+        let of_uplinks = |(index, _): &&(u32, IpAddr)| self.roles.get(index) == Some(&Role::Uplink);
+        DeviceEvent::Outward(self.addresses.iter().filter(of_uplinks).map(|(_, address)| *address).collect())
+    }
+
     fn all_addresses(&self) -> BTreeSet<IpAddr> {
         self.addresses.iter().map(|(_, address)| *address).collect()
     }
@@ -270,6 +278,19 @@ mod tests {
         assert_eq!(devices.hear(route(&[2, 3])), [uplink(3, "wlan0")]);
         assert_eq!(devices.hear(Heard::DeviceGone { index: 2 }), [DeviceEvent::Release { index: 2, vanished: true }]);
         assert_eq!(devices.hear(device(2, "eth0")), [], "its index says nothing of the next device");
+    }
+
+    #[test]
+    fn the_addresses_of_uplinks_are_told_apart_from_those_of_other_devices() {
+        let mut devices = devices();
+        for heard in [device(2, "eth0"), device(3, "eth1"), device(4, "eni1")] {
+            devices.hear(heard);
+        }
+        for (index, ip) in [(2, "10.0.0.1"), (3, "10.1.0.1"), (3, "fd01::1"), (4, "169.254.1.1")] {
+            devices.hear(address(index, ip));
+        }
+        let told = ["10.1.0.1", "fd01::1"].map(|ip| ip.parse().unwrap());
+        assert_eq!(devices.outward(), DeviceEvent::Outward(told.into()));
     }
 
     #[test]

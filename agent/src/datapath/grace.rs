@@ -25,7 +25,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[error("the kernel refused to wait for its running programs")]
 pub struct Refused;
 
-/// Asks for grace periods. Ends its thread when dropped.
+/// Asks for grace periods. The last one ends the thread when it is dropped.
+#[derive(Clone)]
 pub struct Grace {
     requests: Sender<Done>,
 }

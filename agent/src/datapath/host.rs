@@ -1,4 +1,4 @@
-//! What the programs must know of the node's own network namespace: its cookie and its addresses.
+//! What is asked of the node's own network namespace: its cookie, its devices, and as whom it sends.
 
 use std::{
     io,
@@ -32,22 +32,15 @@ pub fn has_device(name: &str) -> bool {
 /// asm-generic/socket.h
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
-/// The addresses that the host sends from, at most one of each family: the operator's, else those that its default
-/// routes choose.
+/// The addresses that default routes choose as a source now, at most one of each family.
 #[must_use]
-pub fn own_addresses(named: &[IpAddr]) -> Vec<IpAddr> {
+pub fn sources() -> Vec<IpAddr> {
     // Documentation addresses (RFC 5737, RFC 3849): connecting a UDP socket sends nothing.
     let somewhere = [
         (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from([192, 0, 2, 1])),
         (IpAddr::from(Ipv6Addr::UNSPECIFIED), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])),
     ];
-    somewhere
-        .into_iter()
-        .filter_map(|(any, far)| {
-            let named = named.iter().copied().find(|ip| ip.is_ipv4() == any.is_ipv4());
-            named.or_else(|| source_towards(any, far))
-        })
-        .collect()
+    somewhere.into_iter().filter_map(|(any, far)| source_towards(any, far)).collect()
 }
 
 fn source_towards(any: IpAddr, far: IpAddr) -> Option<IpAddr> {
@@ -59,12 +52,6 @@ fn source_towards(any: IpAddr, far: IpAddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_that_the_operator_names_is_the_one_of_its_family() {
-        let named = ["198.51.100.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
-        assert_eq!(own_addresses(&named), named);
-    }
 
     #[test]
     fn the_loopback_is_there_and_a_device_of_no_name_is_not() {

@@ -34,9 +34,6 @@ pub struct Constants {
     pub socket_lb: bool,
     /// Translate pods' UDP in the socket hooks too.
     pub socket_lb_udp: bool,
-    /// In network order, zero: none. The host's address as the client of services with affinity.
-    pub node_address_v4: u32,
-    pub node_address_v6: [u32; 4],
     /// Ports of flows from outside on their way to a backend.
     pub snat_ports: SnatPorts,
 }
@@ -126,9 +123,7 @@ fn read_object(directory: &Path, limits: &Limits, constants: &Constants) -> Resu
         .override_global("SOCKET_LB", &socket_lb, true)
         .override_global("SOCKET_LB_UDP", &socket_lb_udp, true)
         .override_global("SNAT_FIRST_PORT", &snat_first, true)
-        .override_global("SNAT_PORTS", &snat_ports, true)
-        .override_global("NODE_ADDRESS_V4", &constants.node_address_v4, true)
-        .override_global("NODE_ADDRESS_V6", &constants.node_address_v6, true);
+        .override_global("SNAT_PORTS", &snat_ports, true);
     Ok(loader.load(object())?)
 }
 

@@ -45,7 +45,7 @@ pub async fn listen(selection: Selection, changes: RouteChanges, events: mpsc::S
     let connection = tokio::spawn(connection);
     let mut devices = Devices::new(selection);
     // The subscription stands: what changes during the dump is in `messages`.
-    let mut due = devices.replace(dump(&handle).await?);
+    let mut due = anew(&mut devices, &handle).await?;
     loop {
         for event in due.drain(..) {
             if events.send(event).await.is_err() {
@@ -61,17 +61,26 @@ pub async fn listen(selection: Selection, changes: RouteChanges, events: mpsc::S
         due = match message.payload {
             NetlinkPayload::InnerMessage(message) => {
                 let filter = filters(&message).then_some(DeviceEvent::Filters);
+                let outward = moves_sources(&message);
                 let mut events = heard(message).map_or_else(Vec::new, |heard| devices.hear(heard));
                 events.extend(filter);
+                events.extend(outward.then(|| devices.outward()));
                 events
             }
             NetlinkPayload::Overrun(_) => {
                 warn!("the kernel dropped rtnetlink events: reading all devices anew");
-                devices.replace(dump(&handle).await?)
+                anew(&mut devices, &handle).await?
             }
             _ => Vec::new(),
         };
     }
+}
+
+/// All that is there. The addresses come last: they end what is said at the start.
+async fn anew(devices: &mut Devices, handle: &Handle) -> io::Result<Vec<DeviceEvent>> {
+    let mut events = devices.replace(dump(handle).await?);
+    events.insert(0, devices.outward());
+    Ok(events)
 }
 
 async fn dump(handle: &Handle) -> io::Result<Vec<Heard>> {
@@ -124,6 +133,17 @@ fn heard(message: RouteNetlinkMessage) -> Option<Heard> {
 const fn filters(message: &RouteNetlinkMessage) -> bool {
     use RouteNetlinkMessage::{NewQueueDiscipline, NewTrafficChain, NewTrafficFilter};
     matches!(message, NewQueueDiscipline(_) | NewTrafficFilter(_) | NewTrafficChain(_))
+}
+
+/// True for what the kernel may choose another source address after. An address is mentioned again when it may be used
+/// (IPv6), and a route that goes with its device is not mentioned (IPv4).
+fn moves_sources(message: &RouteNetlinkMessage) -> bool {
+    use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, NewAddress, NewLink, NewRoute};
+    match message {
+        NewAddress(_) | DelAddress(_) | NewLink(_) | DelLink(_) => true,
+        NewRoute(route) | DelRoute(route) => leads_out(route),
+        _ => false,
+    }
 }
 
 /// A default route of the main table.

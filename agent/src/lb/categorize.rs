@@ -18,6 +18,8 @@ pub struct NodeInfo {
     pub addresses: BTreeSet<IpAddr>,
     /// Its addresses to the cluster, at most one of each family.
     pub primary: Vec<IpAddr>,
+    /// No Node object will name them: where the operator does not either, they are those that the node speaks as.
+    pub stands_alone: bool,
     /// Where it answers to node ports.
     pub node_ports: NodePortAddresses,
 }

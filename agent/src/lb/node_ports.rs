@@ -25,7 +25,7 @@ impl NodePortAddresses {
     }
 }
 
-fn reaches_elsewhere(ip: &IpAddr) -> bool {
+pub(super) fn reaches_elsewhere(ip: &IpAddr) -> bool {
     let near = match ip {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),

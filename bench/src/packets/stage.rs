@@ -2,7 +2,6 @@
 //! of services. No packet is sent anywhere.
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
@@ -15,8 +14,8 @@ use aya::{
     programs::{SchedClassifier, Xdp},
 };
 use millrace_agent::{
-    datapath::{Constants, Limits, Loaded, load, verdicts},
-    lb::NodeInfo,
+    datapath::{Constants, Limits, Loaded, OwnAddressTables, grace, load, verdicts},
+    lb::{NodeInfo, OwnAddresses},
 };
 use millrace_common::{
     address::{addr4, addr6},
@@ -131,14 +130,12 @@ impl Programs {
             flows: maps::FLOWS.max(flows * 2),
             ..Limits::default()
         };
-        let constants = Constants {
-            node_address_v4: addr4(NODE.1)[0],
-            node_address_v6: addr6(twin(NODE.1)),
-            ..Constants::default()
-        };
-        let addresses = BTreeSet::from([NODE.1.into(), twin(NODE.1).into()]);
-        let node = NodeInfo { name: NODE.0.into(), addresses, ..NodeInfo::default() };
+        let constants = Constants::default();
+        let (v4, v6) = (Some(NODE.1.into()), Some(twin(NODE.1).into()));
+        let own = OwnAddresses { v4, v6, all: v4.into_iter().chain(v6).collect() };
+        let node = NodeInfo { name: NODE.0.into(), addresses: own.all.clone(), ..NodeInfo::default() };
         let mut agent = Agent::start(&format!("packets-{services}"), node, &limits, &constants)?;
+        OwnAddressTables::open(&agent.pins, grace::start()?)?.apply(&own)?;
         let mut loads = Vec::new();
         for _ in 1..times {
             loads.push(load(&agent.pins, &limits, &constants)?);

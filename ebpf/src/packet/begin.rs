@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     choose::{Backend, NoBackend, Service, backend_alive},
-    config,
+    config, node,
     stats::count,
 };
 
@@ -44,7 +44,11 @@ pub(super) fn unanswered<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<
     }
     let answers = flow::opposite(to, packet.tuple.protocol, Tuple::<F::Address>::REPLY);
     // The LRU may have taken one entry without the other; another flow may have taken the place of its answers.
-    if to.service == service && backend_alive(to.backend, to.epoch) && answered_by::<F>(&answers, packet) {
+    if to.service == service
+        && backend_alive(to.backend, to.epoch)
+        && node::is_answered::<F>(packet, to)
+        && answered_by::<F>(&answers, packet)
+    {
         flow::touch(entry, to, packet);
         count(Verdict::PacketForwarded);
         return Resumed::Yes;
@@ -100,6 +104,10 @@ pub(super) fn begin<F: Network, H: Hook>(
                 count(Verdict::DropNoLocalEndpoint);
                 return Decision::Drop;
             }
+            Chosen::Nameless => {
+                count(Verdict::DropNoNodeAddress);
+                return Decision::Drop;
+            }
         }
         let written = if H::CLIENT == Client::Outside && to.source != packet.tuple.source {
             hidden::<F>(packet, to)
@@ -139,6 +147,8 @@ enum Chosen {
     Reject,
     Excluded,
     Drop,
+    /// The backend would have nobody to answer.
+    Nameless,
 }
 
 /// Fills in the forward entry for a chosen backend; for `another` one where the first would not do, which session
@@ -162,7 +172,7 @@ fn choose<F: Network, H: Hook>(
         Err(NoBackend::Drop) => return Chosen::Drop,
         Err(NoBackend::Excluded) => return Chosen::Excluded,
     };
-    let (source, state) = source::<F, H>(packet, service, &backend);
+    let Some((source, state)) = source::<F, H>(packet, service, &backend) else { return Chosen::Nameless };
     let tag = select::tag(&packet.tuple);
     *to = Flow {
         head: tag,
@@ -183,15 +193,15 @@ fn choose<F: Network, H: Hook>(
     Chosen::Backend
 }
 
-/// The address that the backend sees, and [`state`] bits of the flow.
+/// The address that the backend sees, and [`state`] bits of the flow. `None`: the node has no address to ask it from.
 #[inline(always)]
 fn source<F: Network, H: Hook>(
     packet: &Packet<F::Address>,
     service: &Service,
     backend: &Backend<F::Address>,
-) -> (F::Address, u32) {
+) -> Option<(F::Address, u32)> {
     let client = packet.tuple.source;
-    match H::CLIENT {
+    Some(match H::CLIENT {
         // A pod that is its own backend would take packets from its own address for a mistake, and answer itself: it
         // is given another address to answer to.
         Client::Pod if backend.address == client => (F::LOOP, state::HAIRPIN),
@@ -199,12 +209,12 @@ fn source<F: Network, H: Hook>(
         Client::Host => (client, state::NODE),
         // A backend on the node itself answers this way in any case.
         Client::Outside
-            if outside_keeps_source(service.kind, service.attributes) || backend.address == F::node_address() =>
+            if outside_keeps_source(service.kind, service.attributes) || node::has::<F>(&backend.address) =>
         {
             (client, state::NODE)
         }
-        Client::Outside => (F::node_address(), state::NODE),
-    }
+        Client::Outside => (node::address::<F>()?, state::NODE),
+    })
 }
 
 #[derive(Clone, Copy)]

@@ -17,6 +17,7 @@ use millrace_common::{
 };
 
 use super::{NEXT, hook::Hook, network::Network};
+use crate::node;
 
 /// `struct bpf_fib_lookup` (linux/bpf.h), with its unions as they are used here.
 #[repr(C)]
@@ -161,7 +162,7 @@ fn route<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, to: &Flow
             Found::Way
         }
         // The backend is on the node itself, whose own address it would be a mistake to come from.
-        BPF_FIB_LKUP_RET_NOT_FWDED if to.source != F::node_address() => Found::Way,
+        BPF_FIB_LKUP_RET_NOT_FWDED if !node::has::<F>(&to.source) => Found::Way,
         _ => Found::Nowhere,
     }
 }

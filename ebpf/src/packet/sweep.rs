@@ -84,16 +84,13 @@ extern "C" fn entry<F: Network>(
     0
 }
 
-/// Answers that come to the node's address, and go on to a client that has another one.
+/// Answers that come to an address of the node, and go on to a client that has another one.
 #[inline(always)]
 fn is_hidden<F: Network>(key: &Tuple<F::Address>, value: *const Flow<F::Address>, state: u32) -> bool {
     // SAFETY: the kernel hands out the entry, whose memory stays a flow's; of one that is handed to another key this
     // moment the count is wrong by one.
     let client = unsafe { read_volatile(&raw const (*value).destination) };
-    key.direction == Tuple::<F::Address>::REPLY
-        && state & common::state::NODE != 0
-        && key.destination == F::node_address()
-        && client != key.destination
+    key.direction == Tuple::<F::Address>::REPLY && state & common::state::NODE != 0 && client != key.destination
 }
 
 /// State and time of the flow's other entry, if there is one that belongs to `key`.

@@ -1,5 +1,5 @@
-//! Whether a flow's frontend is still its service's: a node port may change, or a VIP go, while the service's backends
-//! serve on.
+//! Whether a flow's frontend is still its service's, and its answers still come to this node: a node port may change, a VIP
+//! go, or the node lose an address, while the service's backends serve on.
 
 use core::ptr::{read_volatile, write_volatile};
 
@@ -12,10 +12,11 @@ use super::network::Network;
 use crate::{
     choose::{Found, find_frontend},
     maps::WITHDRAWALS,
+    node,
 };
 
 /// True if what was withdrawn so far leaves the flow alone. The frontend is looked up once for each time that the agent
-/// withdraws one: a busy flow does not pay for it.
+/// withdraws one, or an address: a busy flow does not pay for it.
 #[inline(always)]
 pub(super) fn leaves<F: Network>(
     packet: &Packet<F::Address>,
@@ -38,7 +39,7 @@ fn is_named_still<F: Network>(
 ) -> bool {
     let tuple = &packet.tuple;
     match find_frontend::<F>(tuple.destination, tuple.destination_port, tuple.protocol) {
-        Found::Frontend(frontend) if frontend.service == known.service => {
+        Found::Frontend(frontend) if frontend.service == known.service && node::is_answered::<F>(packet, known) => {
             known.state = state::stamped(known.state, count);
             // SAFETY: the map gave the pointer. If the element was handed to another key this very moment, that flow's
             // state is wrong once: it may be forgotten early, never misdirected.

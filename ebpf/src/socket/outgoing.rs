@@ -19,6 +19,7 @@ use crate::{
     choose::{Found, NoBackend, Service, find_frontend},
     config,
     family::{Family, V4, V6},
+    node,
     stats::count,
 };
 
@@ -113,8 +114,11 @@ fn outgoing<F: Family, const CALL: bool>(ctx: &SockAddrContext, named: F::Addres
         count(Verdict::SocketTranslated);
         return Outcome::Send(F::unmapped(kept.backend), kept.backend_port);
     }
+    // A node without an address is a client like any other, whom no source range lets in.
+    let client =
+        if service.needs_client_address() { node::address::<F>().unwrap_or_default() } else { Default::default() };
     // Which port the flow will come from is not known yet.
-    let backend = match service.choose::<F>(F::node_address(), None) {
+    let backend = match service.choose::<F>(client, None) {
         Ok(backend) => backend,
         Err(NoBackend::Reject) => return Outcome::Refuse,
         // Silence is not a socket's to give: the packet goes out as it is and is dropped where packets are seen.

@@ -14,6 +14,7 @@ mod host_port;
 mod limits;
 mod maglev;
 mod malformed;
+mod nameless;
 mod no_way;
 mod race;
 mod random;

@@ -128,6 +128,11 @@ impl Rig {
         self.ebpf.as_mut().unwrap().map_mut(name).unwrap()
     }
 
+    /// The node loses its addresses, or has them again.
+    pub(crate) fn own_addresses(&mut self, has: bool) {
+        load::own_addresses(self.ebpf.as_mut().unwrap(), has);
+    }
+
     /// A frontend of the service record `index`, and the mark of its address where it owns that.
     pub(crate) fn frontend(&mut self, index: u32, frontend: SocketAddr, protocol: u8, kind: FrontendKind) {
         let value = FrontendValue::new(index, kind);

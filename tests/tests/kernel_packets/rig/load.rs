@@ -17,6 +17,7 @@ use millrace_common::{
     fragment::{FragmentKey, FragmentPorts},
     frontend::{FrontendKey, FrontendValue},
     marks,
+    node::OwnAddress,
     service::{ServiceRecord, SourceRange},
 };
 use millrace_tests::address::twin;
@@ -41,13 +42,8 @@ pub(super) const USUAL: Sizes = Sizes { flows: 1024, ports: 1000, slots: 1024 };
 
 pub(super) fn load(sizes: Sizes) -> Ebpf {
     let Sizes { flows, ports, slots } = sizes;
-    let (v4, v6) = (addr4(NODE)[0], addr6(twin(NODE)));
     let mut loader = EbpfLoader::new();
-    loader
-        .override_global("NODE_ADDRESS_V4", &v4, true)
-        .override_global("NODE_ADDRESS_V6", &v6, true)
-        .override_global("SNAT_FIRST_PORT", &SNAT_FIRST, true)
-        .override_global("SNAT_PORTS", &ports, true);
+    loader.override_global("SNAT_FIRST_PORT", &SNAT_FIRST, true).override_global("SNAT_PORTS", &ports, true);
     let of_the_test = [("CT_V4", flows), ("CT_V6", flows), ("SLOTS_V4", slots), ("SLOTS_V6", slots)];
     for (name, size) in of_the_test.into_iter().chain(SIZES) {
         loader.map_max_entries(name, size);
@@ -58,6 +54,7 @@ pub(super) fn load(sizes: Sizes) -> Ebpf {
         program.load().unwrap_or_else(|e| panic!("{name}: {e:?}"));
     }
     mark_loops(&mut ebpf);
+    own_addresses(&mut ebpf, true);
     let xdp: &mut Xdp = ebpf.program_mut("mr_xdp").unwrap().try_into().unwrap();
     xdp.load().unwrap_or_else(|e| panic!("mr_xdp: {e:?}"));
     ebpf
@@ -75,6 +72,24 @@ fn mark_loops(ebpf: &mut Ebpf) {
         let word = map.get(&mark.word, 0).unwrap();
         map.set(mark.word, word | mark.bits, 0).unwrap();
     }
+}
+
+/// The node's one address of each family, or none.
+pub(super) fn own_addresses(ebpf: &mut Ebpf, has: bool) {
+    fn set<A: Pod>(ebpf: &mut Ebpf, name: &str, address: A, has: bool) {
+        let mut map: HashMap<_, A, u32> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+        if has {
+            map.insert(address, 1, 0).unwrap();
+        } else {
+            map.remove(&address).unwrap();
+        }
+    }
+    let (v4, v6) = (addr4(NODE), addr6(twin(NODE)));
+    set(ebpf, "NODE_ADDRESSES_V4", v4, has);
+    set(ebpf, "NODE_ADDRESSES_V6", v6, has);
+    let own = if has { OwnAddress { v4, v6, ..OwnAddress::default() } } else { OwnAddress::default() };
+    let mut map: Array<_, OwnAddress> = ebpf.map_mut("NODE_ADDRESS").unwrap().try_into().unwrap();
+    map.set(0, own, 0).unwrap();
 }
 
 /// Empties the maps, so that the next test finds them as they were loaded. Slots may stay: nothing points to them.
@@ -113,6 +128,7 @@ pub(super) fn empty(ebpf: &mut Ebpf) {
     set_marks(ebpf, "SERVICE_MARKS", 0);
     set_marks(ebpf, "ANSWER_MARKS", 0);
     mark_loops(ebpf);
+    own_addresses(ebpf, true);
     let mut records: Array<_, ServiceRecord> = ebpf.map_mut("SERVICES").unwrap().try_into().unwrap();
     (0..records.len()).for_each(|i| records.set(i, ServiceRecord::default(), 0).unwrap());
     let mut stats: PerCpuArray<_, u64> = ebpf.map_mut("STATS").unwrap().try_into().unwrap();
