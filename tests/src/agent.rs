@@ -65,6 +65,18 @@ impl Agent {
     /// If it is not built or cannot be run.
     pub fn spawn(node: &Node, manifests: &Manifests, arguments: &[&str]) -> Result<Self> {
         Self::run(node, manifests, arguments, |command| {
+            name(node, command);
+            command.arg("--cgroup-root").arg(&node.cgroup.path);
+            Ok(())
+        })
+    }
+
+    /// As [`Agent::spawn`], of an agent that nobody tells the node's addresses.
+    ///
+    /// # Errors
+    /// As [`Agent::spawn`].
+    pub fn spawn_nameless(node: &Node, manifests: &Manifests, arguments: &[&str]) -> Result<Self> {
+        Self::run(node, manifests, arguments, |command| {
             command.arg("--cgroup-root").arg(&node.cgroup.path);
             Ok(())
         })
@@ -79,6 +91,7 @@ impl Agent {
         let roots = paths(place::roots()?)?;
         let own = CString::new(node.cgroup.path.as_os_str().as_bytes())?;
         let mut agent = Self::run(node, manifests, &[], |command| {
+            name(node, command);
             let prepare = move || {
                 own_mounts()?;
                 let none: Option<&CStr> = None;
@@ -109,9 +122,6 @@ impl Agent {
         let output = File::options().create(true).append(true).open(&log)?;
         let mut command = node.place().command(&binary)?;
         command.args(["run", "--node-name", &node.name, "--zone", &node.zone]);
-        for address in node.addresses() {
-            command.args(["--node-ip", &address.to_string()]);
-        }
         command
             .arg("--source")
             .arg(format!("dir:{}", manifests.path().display()))
@@ -223,6 +233,12 @@ impl Drop for Agent {
         if thread::panicking() {
             eprintln!("the agent's log ends so:\n{}", self.log_tail());
         }
+    }
+}
+
+fn name(node: &Node, command: &mut Command) {
+    for address in node.addresses() {
+        command.args(["--node-ip", &address.to_string()]);
     }
 }
 
