@@ -13,7 +13,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Pipeline, health_checks::HealthChecks, own_addresses::Telling};
+use super::{Pipeline, health_checks::HealthChecks, own_addresses::Telling, settling::Settling};
 use crate::{
     datapath::KernelTables,
     diff::{ChosenPods, Ticket, Usage},
@@ -83,11 +83,12 @@ impl Loop {
     }
 
     /// Ends when the source does.
-    pub(super) async fn run(mut self, mut changes: mpsc::Receiver<Change>, mut addresses: mpsc::Receiver<Assigned>) {
+    pub(super) async fn run(mut self, mut changes: mpsc::Receiver<Change>, mut addresses: latest::Receiver<Assigned>) {
         let (grace_over, mut graces) = mpsc::unbounded_channel::<Option<Ticket>>();
         let (mut waiting, mut grace_under_way) = (true, false);
+        let mut moving = Settling::default();
         loop {
-            let retry = self.retry_at;
+            let (retry, moved) = (self.retry_at, moving.over());
             tokio::select! {
                 change = changes.recv() => {
                     let Some(change) = change else { return };
@@ -97,7 +98,16 @@ impl Loop {
                         self.take(change);
                     }
                 }
-                Some(addresses) = addresses.recv() => self.pipeline.set_addresses(addresses),
+                Ok(()) = addresses.changed() => {
+                    // Each of them is a round over all services.
+                    moving.stir(time::Instant::now());
+                    continue;
+                }
+                () = sleep_until(moved.unwrap_or(self.patience)), if moved.is_some() => {
+                    moving = Settling::default();
+                    let now = addresses.borrow_and_update().clone();
+                    self.pipeline.set_addresses(now);
+                }
                 Some(passed) = graces.recv() => {
                     grace_under_way = false;
                     // Without one it is asked for again below, for all that waits by then.

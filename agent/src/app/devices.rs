@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 use millrace_common::sweep::FamilyReport;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch as latest},
     time::{MissedTickBehavior, interval},
 };
 use tracing::{debug, warn};
@@ -93,7 +93,7 @@ impl Devices {
     /// Goes on until nobody listens.
     pub(super) async fn follow(
         mut self,
-        told: mpsc::Sender<Assigned>,
+        told: latest::Sender<Assigned>,
         mut flows: Flows,
         mut routing: HostRouting,
     ) -> Result<()> {
@@ -109,7 +109,7 @@ impl Devices {
                         looks.reset_after(SETTLED);
                     }
                     if let Some(addresses) = self.act(event)
-                        && told.send(addresses).await.is_err()
+                        && told.send(addresses).is_err()
                     {
                         return Ok(());
                     }

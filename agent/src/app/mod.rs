@@ -10,6 +10,7 @@ mod own_addresses;
 mod per_packet;
 mod pipeline;
 mod serve;
+mod settling;
 
 use std::{future::pending, path::PathBuf, sync::Arc};
 
@@ -95,7 +96,7 @@ async fn work(config: &Config) -> Result<()> {
     for device in config.devices.iter().filter(|device| !datapath::host::has_device(device)) {
         warn!(device, "no device has this name (--device): it is attached to when it appears");
     }
-    let (told, addresses_changed) = mpsc::channel(64);
+    let (told, addresses_changed) = latest::channel(addresses.clone());
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
     let routing = devices.host_routing(&config.pins, config.host_routing)?;
     let flows = devices::Flows::new(&config.limits, config.snat_ports, Forgetful::open(&config.pins)?, metrics.clone());

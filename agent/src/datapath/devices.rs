@@ -86,6 +86,9 @@ pub(super) struct Devices {
     routed: BTreeSet<u32>,
     /// What was told.
     roles: BTreeMap<u32, Role>,
+    told: BTreeSet<IpAddr>,
+    /// An address of the node has come or gone since [`Self::settle`].
+    moved: bool,
 }
 
 impl Devices {
@@ -96,29 +99,28 @@ impl Devices {
             addresses: BTreeSet::new(),
             routed: BTreeSet::new(),
             roles: BTreeMap::new(),
+            told: BTreeSet::new(),
+            moved: false,
         }
     }
 
-    /// Takes in one event.
+    /// Takes in one event. What it means for the node's addresses, [`Self::settle`] says.
     pub(super) fn hear(&mut self, heard: Heard) -> Vec<DeviceEvent> {
         match heard {
             Heard::Device { index, name } => self.device(index, name),
             Heard::DeviceGone { index } => {
-                let mut events = self.gone(index);
-                let before = self.all_addresses();
+                let before = self.addresses.len();
                 self.addresses.retain(|(of, _)| *of != index);
-                events.extend(self.addresses_since(&before));
-                events
+                self.moved |= self.addresses.len() != before;
+                self.gone(index)
             }
             Heard::Address { index, address } => {
-                let before = self.all_addresses();
-                self.addresses.insert((index, address));
-                self.addresses_since(&before)
+                self.moved |= self.addresses.insert((index, address));
+                Vec::new()
             }
             Heard::AddressGone { index, address } => {
-                let before = self.all_addresses();
-                self.addresses.remove(&(index, address));
-                self.addresses_since(&before)
+                self.moved |= self.addresses.remove(&(index, address));
+                Vec::new()
             }
             Heard::DefaultRoute { indices } => self.routed(&indices),
         }
@@ -141,8 +143,24 @@ impl Devices {
             }
         }
         events.extend(unseen.into_iter().flat_map(|index| self.gone(index)));
-        events.push(DeviceEvent::Addresses(self.all_addresses()));
+        self.moved = false;
+        self.told = self.all_addresses();
+        events.push(DeviceEvent::Addresses(self.told.clone()));
         events
+    }
+
+    /// The node's addresses, if they are others than those that were told last. To be asked once for a burst of events: each
+    /// address of a device that goes is one, and a node may have thousands.
+    pub(super) fn settle(&mut self) -> Option<DeviceEvent> {
+        if !std::mem::take(&mut self.moved) {
+            return None;
+        }
+        let now = self.all_addresses();
+        if now == self.told {
+            return None;
+        }
+        self.told.clone_from(&now);
+        Some(DeviceEvent::Addresses(now))
     }
 
     fn device(&mut self, index: u32, name: String) -> Vec<DeviceEvent> {
@@ -186,11 +204,6 @@ impl Devices {
     fn all_addresses(&self) -> BTreeSet<IpAddr> {
         self.addresses.iter().map(|(_, address)| *address).collect()
     }
-
-    fn addresses_since(&self, before: &BTreeSet<IpAddr>) -> Vec<DeviceEvent> {
-        let now = self.all_addresses();
-        if now == *before { Vec::new() } else { vec![DeviceEvent::Addresses(now)] }
-    }
 }
 
 #[cfg(test)]
@@ -207,6 +220,16 @@ mod tests {
 
     fn address(index: u32, address: &str) -> Heard {
         Heard::Address { index, address: address.parse().unwrap() }
+    }
+
+    fn gone(index: u32, address: &str) -> Heard {
+        Heard::AddressGone { index, address: address.parse().unwrap() }
+    }
+
+    /// What is told of the node's addresses after a burst of events.
+    fn settled(devices: &mut Devices, burst: impl IntoIterator<Item = Heard>) -> Option<DeviceEvent> {
+        burst.into_iter().for_each(|heard| drop(devices.hear(heard)));
+        devices.settle()
     }
 
     fn attach(index: u32, name: &str) -> DeviceEvent {
@@ -253,11 +276,19 @@ mod tests {
     #[test]
     fn an_address_on_two_devices_stays_the_nodes_until_both_lose_it() {
         let mut devices = devices();
-        assert_eq!(devices.hear(address(2, "169.254.20.10")), [addresses(&["169.254.20.10"])]);
-        assert_eq!(devices.hear(address(3, "169.254.20.10")), []);
-        let gone = |index| Heard::AddressGone { index, address: "169.254.20.10".parse().unwrap() };
-        assert_eq!(devices.hear(gone(2)), []);
-        assert_eq!(devices.hear(Heard::DeviceGone { index: 3 }), [addresses(&[])]);
+        assert_eq!(settled(&mut devices, [address(2, "169.254.20.10")]), Some(addresses(&["169.254.20.10"])));
+        assert_eq!(settled(&mut devices, [address(3, "169.254.20.10")]), None);
+        assert_eq!(settled(&mut devices, [gone(2, "169.254.20.10")]), None);
+        assert_eq!(settled(&mut devices, [Heard::DeviceGone { index: 3 }]), Some(addresses(&[])));
+    }
+
+    #[test]
+    fn a_burst_of_addresses_is_told_once_and_one_that_ends_as_it_began_not_at_all() {
+        let mut devices = devices();
+        let burst = ["10.0.0.5", "10.0.0.6", "10.0.0.7"];
+        assert_eq!(settled(&mut devices, burst.map(|ip| address(2, ip))), Some(addresses(&burst)));
+        assert_eq!(settled(&mut devices, [gone(2, "10.0.0.5"), address(2, "10.0.0.5")]), None);
+        assert_eq!(settled(&mut devices, burst.map(|ip| gone(2, ip))), Some(addresses(&[])));
     }
 
     #[test]

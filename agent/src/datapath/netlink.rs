@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use rtnetlink::{
     Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection,
     packet_core::NetlinkPayload,
@@ -24,6 +24,9 @@ use super::{
     RouteChanges,
     devices::{DeviceEvent, Devices, Heard, Selection},
 };
+
+/// Messages that are taken in together, at most.
+const BURST: usize = 4096;
 
 /// Says what is there, then what changes, until nobody listens.
 ///
@@ -56,23 +59,26 @@ pub async fn listen(selection: Selection, changes: RouteChanges, events: mpsc::S
         let Some((message, _)) = messages.next().await else {
             return Err(io::Error::other("the kernel closed the rtnetlink socket"));
         };
+        let mut burst = vec![message.payload];
+        // A device that goes with thousands of addresses says so of each.
+        while burst.len() < BURST
+            && let Some(Some((message, _))) = messages.next().now_or_never()
+        {
+            burst.push(message.payload);
+        }
         // Whatever it is: to ask the kernel once too often costs little.
         changes.count()?;
-        due = match message.payload {
-            NetlinkPayload::InnerMessage(message) => {
-                let filter = filters(&message).then_some(DeviceEvent::Filters);
-                let outward = moves_sources(&message);
-                let mut events = heard(message).map_or_else(Vec::new, |heard| devices.hear(heard));
-                events.extend(filter);
-                events.extend(outward.then(|| devices.outward()));
-                events
-            }
-            NetlinkPayload::Overrun(_) => {
-                warn!("the kernel dropped rtnetlink events: reading all devices anew");
-                anew(&mut devices, &handle).await?
-            }
-            _ => Vec::new(),
-        };
+        if burst.iter().any(|payload| matches!(payload, NetlinkPayload::Overrun(_))) {
+            warn!("the kernel dropped rtnetlink events: reading all devices anew");
+            due = anew(&mut devices, &handle).await?;
+        } else {
+            let outward = burst.iter().any(|payload| {
+                matches!(payload, NetlinkPayload::InnerMessage(message) if moves_sources(message))
+            });
+            due = burst.into_iter().flat_map(|payload| take(&mut devices, payload)).collect();
+            due.extend(outward.then(|| devices.outward()));
+            due.extend(devices.settle());
+        }
     }
 }
 
@@ -81,6 +87,14 @@ async fn anew(devices: &mut Devices, handle: &Handle) -> io::Result<Vec<DeviceEv
     let mut events = devices.replace(dump(handle).await?);
     events.insert(0, devices.outward());
     Ok(events)
+}
+
+fn take(devices: &mut Devices, payload: NetlinkPayload<RouteNetlinkMessage>) -> Vec<DeviceEvent> {
+    let NetlinkPayload::InnerMessage(message) = payload else { return Vec::new() };
+    let filter = filters(&message).then_some(DeviceEvent::Filters);
+    let mut events = heard(message).map_or_else(Vec::new, |heard| devices.hear(heard));
+    events.extend(filter);
+    events
 }
 
 async fn dump(handle: &Handle) -> io::Result<Vec<Heard>> {
