@@ -12,7 +12,7 @@ use tokio::{
     sync::{mpsc, watch as latest},
     time::{MissedTickBehavior, interval},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     datapath::{
@@ -23,6 +23,7 @@ use crate::{
     },
     lb::Assigned,
     metrics::{MapLabel, Metrics},
+    migrate::KUBE_IPVS0,
 };
 
 /// What is put on a device comes in several parts.
@@ -145,6 +146,11 @@ impl Devices {
             }
             DeviceEvent::Addresses(all) => return self.reassign(Assigned { all, ..self.assigned.clone() }),
             DeviceEvent::Outward(uplinks) => return self.reassign(Assigned { uplinks, ..self.assigned.clone() }),
+            DeviceEvent::ServicesOfKubeProxy => info!(
+                device = KUBE_IPVS0,
+                "kube-proxy's IPVS mode was here: the addresses of its device are services', not the node's; \
+                 `millrace-agent cleanup --kube-proxy` removes what it left"
+            ),
             DeviceEvent::Filters => {}
         }
         None

@@ -5,6 +5,8 @@ use std::{
     net::IpAddr,
 };
 
+use crate::migrate::KUBE_IPVS0;
+
 /// One thing that rtnetlink said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
@@ -49,6 +51,8 @@ pub enum DeviceEvent {
     Addresses(BTreeSet<IpAddr>),
     /// Routes out of the node, or addresses, may be others now: those of uplinks, device by device.
     Outward(Vec<IpAddr>),
+    /// kube-proxy's device is there, whose addresses are not the node's. Told once.
+    ServicesOfKubeProxy,
     /// A queue or a filter was put on a device.
     Filters,
 }
@@ -87,6 +91,7 @@ pub(super) struct Devices {
     /// What was told.
     roles: BTreeMap<u32, Role>,
     told: BTreeSet<IpAddr>,
+    told_of_kube_proxy: bool,
     /// An address of the node has come or gone since [`Self::settle`].
     moved: bool,
 }
@@ -100,6 +105,7 @@ impl Devices {
             routed: BTreeSet::new(),
             roles: BTreeMap::new(),
             told: BTreeSet::new(),
+            told_of_kube_proxy: false,
             moved: false,
         }
     }
@@ -111,15 +117,15 @@ impl Devices {
             Heard::DeviceGone { index } => {
                 let before = self.addresses.len();
                 self.addresses.retain(|(of, _)| *of != index);
-                self.moved |= self.addresses.len() != before;
+                self.moved |= self.addresses.len() != before && !self.has_services(index);
                 self.gone(index)
             }
             Heard::Address { index, address } => {
-                self.moved |= self.addresses.insert((index, address));
+                self.moved |= self.addresses.insert((index, address)) && !self.has_services(index);
                 Vec::new()
             }
             Heard::AddressGone { index, address } => {
-                self.moved |= self.addresses.remove(&(index, address));
+                self.moved |= self.addresses.remove(&(index, address)) && !self.has_services(index);
                 Vec::new()
             }
             Heard::DefaultRoute { indices } => self.routed(&indices),
@@ -164,8 +170,19 @@ impl Devices {
     }
 
     fn device(&mut self, index: u32, name: String) -> Vec<DeviceEvent> {
+        let before = self.has_services(index);
         self.names.insert(index, name);
-        self.review(index)
+        let now = self.has_services(index);
+        self.moved |= before != now;
+        let news = now && !std::mem::replace(&mut self.told_of_kube_proxy, true);
+        news.then_some(DeviceEvent::ServicesOfKubeProxy).into_iter().chain(self.review(index)).collect()
+    }
+
+    /// kube-proxy's IPVS mode puts the address of every service on a device of its own, so that the kernel takes the packets
+    /// in. Such an address counted as the node's would be left to the node. (That of NodeLocal DNSCache, on a device of
+    /// another name, is: a process of the node listens there.)
+    fn has_services(&self, index: u32) -> bool {
+        self.names.get(&index).is_some_and(|name| name == KUBE_IPVS0)
     }
 
     fn routed(&mut self, indices: &[u32]) -> Vec<DeviceEvent> {
@@ -202,7 +219,7 @@ impl Devices {
     }
 
     fn all_addresses(&self) -> BTreeSet<IpAddr> {
-        self.addresses.iter().map(|(_, address)| *address).collect()
+        self.addresses.iter().filter(|(index, _)| !self.has_services(*index)).map(|(_, address)| *address).collect()
     }
 }
 
@@ -289,6 +306,25 @@ mod tests {
         assert_eq!(settled(&mut devices, burst.map(|ip| address(2, ip))), Some(addresses(&burst)));
         assert_eq!(settled(&mut devices, [gone(2, "10.0.0.5"), address(2, "10.0.0.5")]), None);
         assert_eq!(settled(&mut devices, burst.map(|ip| gone(2, ip))), Some(addresses(&[])));
+    }
+
+    #[test]
+    fn the_addresses_of_kube_proxys_device_are_services_and_those_of_node_local_dnscache_the_nodes() {
+        let mut devices = devices();
+        let events = devices.replace([
+            device(2, "kube-ipvs0"),
+            address(2, "10.96.0.1"),
+            address(2, "10.96.0.10"),
+            device(3, "nodelocaldns"),
+            address(3, "10.96.0.10"),
+        ]);
+        assert_eq!(events, [DeviceEvent::ServicesOfKubeProxy, addresses(&["10.96.0.10"])]);
+        assert_eq!(settled(&mut devices, [address(2, "10.96.0.2"), gone(2, "10.96.0.1")]), None);
+        assert_eq!(devices.hear(device(2, "kube-ipvs0")), [], "it is spoken of once");
+        assert_eq!(settled(&mut devices, [device(2, "kube-ipvs1")]), Some(addresses(&["10.96.0.10", "10.96.0.2"])));
+        assert_eq!(settled(&mut devices, [device(2, "kube-ipvs0")]), Some(addresses(&["10.96.0.10"])));
+        assert_eq!(settled(&mut devices, [Heard::DeviceGone { index: 2 }]), None);
+        assert_eq!(devices.hear(device(4, "kube-ipvs0")), [], "nor when another kube-proxy makes it anew");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::{Error, Kind, Step};
 
-const DEVICE: &str = "kube-ipvs0";
+/// `defaultDummyDevice` in pkg/proxy/ipvs/proxier.go: no option names another.
+pub const KUBE_IPVS0: &str = "kube-ipvs0";
 
 /// The sets of pkg/proxy/ipvs/ipset.go, without `KUBE-` or, for IPv6, `KUBE-6-`.
 const SETS: [&str; 17] = [
@@ -50,12 +51,12 @@ pub(super) fn device_addresses(listed: &str) -> Result<Option<BTreeSet<IpAddr>>,
     }
     let devices: Vec<Device> =
         serde_json::from_str(listed).map_err(|source| Error::Unreadable { program: "ip", source })?;
-    let device = devices.into_iter().find(|device| device.ifname == DEVICE);
+    let device = devices.into_iter().find(|device| device.ifname == KUBE_IPVS0);
     Ok(device.map(|device| device.addr_info.into_iter().filter_map(|address| address.local).collect()))
 }
 
 pub(super) fn remove_device() -> Step {
-    step("device kube-ipvs0", "ip", &["link", "delete", DEVICE])
+    step("device kube-ipvs0", "ip", &["link", "delete", KUBE_IPVS0])
 }
 
 /// Virtual servers of `ipvsadm -S -n` (`-A -t ADDRESS:PORT -s rr`) whose address is one of `addresses`.

@@ -10,7 +10,7 @@ mod ipvs;
 mod nftables;
 mod tools;
 
-pub use self::tools::Error;
+pub use self::{ipvs::KUBE_IPVS0, tools::Error};
 use self::tools::{Answer, ask};
 use crate::lb::Family;
 
