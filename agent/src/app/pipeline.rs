@@ -10,7 +10,7 @@ use super::{doubts::Doubts, findings::Findings};
 use crate::{
     datapath::{Tables, carry_out},
     diff::{ChosenPods, CidrPlan, Plan, Planner, Ticket},
-    lb::{Assigned, Balancer, HealthCheck, NodeInfo, Origins, OwnAddresses, per_packet},
+    lb::{Assigned, Balancer, HealthCheck, NodeInfo, Origins, OwnAddresses, per_packet, service_ranges},
     model::{Index, ServiceKey},
     watch::{Change, Rejection, Warning},
 };
@@ -197,7 +197,8 @@ impl<T: Tables> Pipeline<T> {
             if self.doubts.hide_ranges() {
                 cidrs.extend(self.planner.cidrs());
             }
-            let CidrPlan { plan, left_out } = self.planner.plan_cidrs(&cidrs);
+            let ranges = service_ranges(&cidrs, &self.node.addresses);
+            let CidrPlan { plan, left_out } = self.planner.plan_cidrs(&ranges);
             self.findings.ranges_left_out(left_out);
             self.carry_out(&plan, &mut round);
         }

@@ -11,6 +11,7 @@ mod own_addresses;
 mod per_packet;
 mod port_name;
 mod ports;
+mod service_ranges;
 mod wanted;
 
 pub use balancer::{Balancer, Conflict, Decision};
@@ -24,4 +25,5 @@ pub use own_addresses::{Assigned, Origins, OwnAddresses};
 pub use per_packet::per_packet;
 pub use port_name::PortName;
 pub use ports::wanted;
+pub use service_ranges::service_ranges;
 pub use wanted::{Family, Frontend, Set, WantedPort};
