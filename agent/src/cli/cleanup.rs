@@ -20,6 +20,9 @@ pub(super) struct Options {
     /// translated go on: a table `millrace` without effect on packets goes in first and may be deleted once they have
     /// ended. Needs the host's own tools (iptables-save, iptables-restore, nft; ip, ipvsadm and ipset for IPVS). Stop
     /// kube-proxy first, or it makes its rules again.
+    ///
+    /// IPVS ends a connection with its virtual server. So a virtual server that has any (UDP apart) gets no new ones and
+    /// stays, and with it kube-ipvs0 and the sets: run this again until there is nothing to remove.
     #[arg(long, env = "MILLRACE_KUBE_PROXY", value_parser = BoolishValueParser::new())]
     kube_proxy: bool,
     /// With --kube-proxy: print what would be removed, and change nothing
@@ -48,7 +51,8 @@ fn remove_kube_proxy(dry_run: bool) -> Result<()> {
         output::line(note)?;
     }
     if plan.steps.is_empty() {
-        return output::line("nothing of kube-proxy to remove");
+        let more = if plan.stays { "nothing of kube-proxy to remove yet" } else { "nothing of kube-proxy to remove" };
+        return output::line(more);
     }
     if dry_run {
         return plan.steps.iter().flat_map(|step| step.lines(false)).try_for_each(|line| output::line(&line));

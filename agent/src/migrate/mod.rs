@@ -10,9 +10,14 @@ mod ipvs;
 mod nftables;
 mod tools;
 
-pub use self::{ipvs::KUBE_IPVS0, tools::Error};
+use std::fs;
+
 use self::tools::{Answer, ask};
+pub use self::{ipvs::KUBE_IPVS0, tools::Error};
 use crate::lb::Family;
+
+/// Virtual servers of this network namespace; not there where the kernel has no IPVS, or has not loaded it.
+const IP_VS: &str = "/proc/thread-self/net/ip_vs";
 
 /// One call of a tool, and what it does in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Add,
+    /// It stays for what it has, and gets nothing new.
+    Drain,
     Remove,
 }
 
@@ -40,6 +47,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What stays, and what could not be looked for, with the reason.
     pub notes: Vec<String>,
+    /// Something stays for now, and another run will find it.
+    pub stays: bool,
 }
 
 impl Step {
@@ -48,6 +57,8 @@ impl Step {
         let verb = match (self.kind, done) {
             (Kind::Add, false) => "would add",
             (Kind::Add, true) => "added",
+            (Kind::Drain, false) => "would drain",
+            (Kind::Drain, true) => "drains",
             (Kind::Remove, false) => "would remove",
             (Kind::Remove, true) => "removed",
         };
@@ -67,7 +78,7 @@ impl Plan {
             match (tools::act(step), step.kind) {
                 (Ok(()), _) => step.lines(true).for_each(&mut said),
                 (Err(error), Kind::Add) => return Err(error),
-                (Err(error), Kind::Remove) => failed = failed.or(Some(error)),
+                (Err(error), Kind::Drain | Kind::Remove) => failed = failed.or(Some(error)),
             }
         }
         failed.map_or(Ok(()), Err)
@@ -76,6 +87,7 @@ impl Plan {
     fn absorb(&mut self, other: Self) {
         self.steps.extend(other.steps);
         self.notes.extend(other.notes);
+        self.stays |= other.stays;
     }
 }
 
@@ -85,6 +97,9 @@ impl Plan {
 /// A tool is there and cannot tell, as without root.
 pub fn plan() -> Result<Plan, Error> {
     let mut plan = Plan::default();
+    // Before the rules: until its device is gone, one of them refuses what no virtual server takes.
+    let ipvs = ipvs_state(&mut plan.notes)?;
+    plan.absorb(ipvs.servers);
     let mut fallbacks = Vec::new();
     for family in [Family::V4, Family::V6] {
         for (tool, saved) in saved_rules(family, &mut plan.notes)? {
@@ -99,7 +114,7 @@ pub fn plan() -> Result<Plan, Error> {
     if let Some(tables) = &tables {
         plan.steps.extend(nftables::plan(tables)?);
     }
-    plan.absorb(ipvs_state()?);
+    plan.steps.extend(ipvs.sets);
     let anchors = [Family::V4, Family::V6].into_iter().filter_map(|family| {
         let needed = plan.steps.iter().any(|step| step.family == Some(family));
         let fallback = || fallbacks.iter().find(|step| step.family == Some(family)).cloned();
@@ -136,18 +151,14 @@ fn saved_rules(family: Family, notes: &mut Vec<String>) -> Result<Vec<(String, S
     Ok(found)
 }
 
-fn ipvs_state() -> Result<Plan, Error> {
-    let mut plan = Plan::default();
-    let addresses = answered("ip", &["-j", "address", "show"], &mut plan.notes)?.unwrap_or_default();
-    let device = ipvs::device_addresses(&addresses)?;
-    let sets = answered("ipset", &["list", "-n"], &mut plan.notes)?.unwrap_or_default();
-    if let Some(device) = &device {
-        let servers = answered("ipvsadm", &["-S", "-n"], &mut plan.notes)?.unwrap_or_default();
-        plan.steps.extend(ipvs::servers(&servers, device));
-        plan.steps.push(ipvs::remove_device());
+fn ipvs_state(notes: &mut Vec<String>) -> Result<ipvs::Removal, Error> {
+    let addresses = answered("ip", &["-j", "address", "show"], notes)?.unwrap_or_default();
+    let sets = answered("ipset", &["save"], notes)?.unwrap_or_default();
+    let mut servers = answered("ipvsadm", &["-L", "-n"], notes)?;
+    if servers.is_none() && !ipvs::has_servers(&fs::read_to_string(IP_VS).unwrap_or_default()) {
+        servers = Some(String::new());
     }
-    plan.steps.extend(ipvs::sets(&sets));
-    Ok(plan)
+    ipvs::plan(&ipvs::Seen { addresses: &addresses, sets: &sets, servers: servers.as_deref() })
 }
 
 /// What a tool prints, or `None` and a note why there is nothing to read.
