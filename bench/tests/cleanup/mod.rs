@@ -1,31 +1,22 @@
 //! `millrace-agent cleanup --kube-proxy` on a node with kube-proxy's real layout and others' rules: all of the one goes,
 //! none of the other, and no connection that was translated notices.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::symlink,
-    path::Path,
-    thread,
-    time::Duration,
-};
+use std::{os::unix::fs::symlink, path::Path, thread, time::Duration};
 
 use millrace_bench::rivals::{Backend, Iptables, Nftables, Rival};
 use millrace_tests::{
-    address::in_family,
     agent::{Agent, run_to_end, run_with_tools},
-    client::{Load, Stream, connect},
-    manifests::{Endpoint, Manifests, Port, Service},
+    client::{Load, connect},
+    manifests::Manifests,
     place::Place,
-    probe::{self, Manner, Outcome},
+    probe::{self, Manner},
 };
 
 use crate::rivals::{
     checks::at,
-    stage::{P1, P2, Stage, WEB, WEB_NODE_PORT, services},
+    moving::{PATIENCE, assert_went_on, shell, talking, translated, web},
+    stage::{Stage, WEB, services},
 };
-
-/// How long an exchange may take, in milliseconds: machines are loaded, and a hung connection is never answered.
-const PATIENCE: u64 = 3000;
 
 /// Rules of others, of every kind that looks a little like kube-proxy's. None of them holds the kernel's hooks of nat or
 /// of conntrack; else the cleanup would not have to.
@@ -102,20 +93,6 @@ fn moves_under_load(stage: &Stage, mut rival: impl Rival) {
     }
 }
 
-/// The service `web` of [`services`], for the agent.
-fn web() -> Service {
-    let both = |address| [false, true].map(|v6| in_family(address, v6));
-    let endpoint = |address| Endpoint { address, node: "n1".into(), terminating: false };
-    let port = Port { name: "http".into(), protocol: "TCP".into(), port: 80, target: 8080, node_port: WEB_NODE_PORT };
-    Service {
-        name: "web".into(),
-        cluster_ips: both(WEB).into(),
-        ports: vec![port],
-        endpoints: [P1, P2].into_iter().flat_map(both).map(endpoint).collect(),
-        ..Service::default()
-    }
-}
-
 /// The device is of another kind than kube-proxy's dummy, which not every kernel has; virtual servers need IPVS.
 #[test]
 fn the_sets_and_the_device_of_the_ipvs_mode_are_removed_and_no_others() {
@@ -187,29 +164,6 @@ fn is_removed_under_connections(stage: &Stage, mut rival: impl Rival, backend: &
     done
 }
 
-/// Where from and where to connections are translated: by DNAT alone, and by both (node port from outside).
-fn translated(stage: &Stage) -> Vec<(Place, SocketAddr)> {
-    let both = |v6| {
-        let node = in_family(Ipv4Addr::new(10, 0, 0, 1), v6);
-        [(stage.pod("client"), at(WEB, v6, 80)), (stage.outside(), SocketAddr::new(node, WEB_NODE_PORT))]
-    };
-    [false, true].into_iter().flat_map(both).collect()
-}
-
-fn assert_went_on(stream: Stream, to: SocketAddr) {
-    let lines = stream.stop().unwrap();
-    let (first, last) = (&lines[0], &lines[lines.len() - 1]);
-    assert!(lines.iter().all(|line| line.outcome == first.outcome), "{to}: {lines:?}");
-    assert!(last.exchanges > first.exchanges + 50, "{to}: it did not go on: {lines:?}");
-}
-
-fn talking(from: &Place, to: SocketAddr) -> Stream {
-    let manner = Manner { every: 5, timeout: PATIENCE, ..Manner::of(probe::Protocol::Tcp) };
-    let mut stream = Stream::start(from, to, &manner).unwrap();
-    stream.wait_for(Duration::from_secs(10), |outcome| matches!(outcome, Outcome::Answered { .. })).unwrap();
-    stream
-}
-
 /// The programs that the agent finds on its node.
 struct Tools(Option<tempfile::TempDir>);
 
@@ -270,10 +224,4 @@ fn only_others(rules: &str) -> Vec<String> {
         kept.extend(rules.map(str::to_owned));
     }
     kept
-}
-
-fn shell(node: &Place, script: &str) -> String {
-    let output = node.command("/bin/sh".as_ref()).unwrap().args(["-ec", script]).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
