@@ -205,11 +205,15 @@ impl Server<'_> {
     }
 }
 
-/// The name of one of kube-proxy's sets without its prefix.
-fn suffix(set: &str) -> Option<&str> {
-    let rest = set.strip_prefix("KUBE-")?;
-    let rest = rest.strip_prefix("6-").unwrap_or(rest);
-    SETS.contains(&rest).then_some(rest)
+/// ipset's limit on a name, to which kube-proxy cuts its longest.
+const LONGEST_NAME: usize = 31;
+
+/// Which of kube-proxy's sets has this name.
+fn suffix(set: &str) -> Option<&'static str> {
+    let is_named = |suffix: &&str| {
+        ["KUBE-", "KUBE-6-"].iter().any(|prefix| format!("{prefix}{suffix}").chars().take(LONGEST_NAME).eq(set.chars()))
+    };
+    SETS.into_iter().find(is_named)
 }
 
 /// The node ports that kube-proxy has noted in its sets, by ipvsadm's option for their protocol.
@@ -257,7 +261,7 @@ mod tests {
     const SETS: &str = "create KUBE-CLUSTER-IP hash:ip,port family inet\nadd KUBE-CLUSTER-IP 10.96.0.1,tcp:443\n\
         create KUBE-6-NODE-PORT-TCP bitmap:port range 0-65535\nadd KUBE-6-NODE-PORT-TCP 30080\n\
         create KUBE-NODE-PORT-SCTP-HASH hash:ip,port\nadd KUBE-NODE-PORT-SCTP-HASH 192.0.2.7,sctp:30081\n\
-        create KUBE-DST-VBH27M7NWLDOZIE hash:ip\ncreate mine bitmap:port range 0-65535\nadd mine 80\n";
+        create KUBE-DST-VBH27M7NWLDOZIE hash:ip\ncreate KUBE-6-LOAD-BALANCER-SOURCE-CID hash:ip,port,net\ncreate mine bitmap:port range 0-65535\nadd mine 80\n";
     const TITLE: &str = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  \
         -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n";
     const SERVERS: &str = "TCP  10.96.0.1:443 rr persistent 10800\n  \
@@ -288,7 +292,13 @@ mod tests {
                 "ip link delete kube-ipvs0"
             ]
         );
-        let sets = ["KUBE-CLUSTER-IP", "KUBE-6-NODE-PORT-TCP", "KUBE-NODE-PORT-SCTP-HASH"];
+        let sets = [
+            "KUBE-CLUSTER-IP",
+            "KUBE-6-NODE-PORT-TCP",
+            "KUBE-NODE-PORT-SCTP-HASH",
+            // Cut to what ipset allows.
+            "KUBE-6-LOAD-BALANCER-SOURCE-CID",
+        ];
         assert_eq!(calls(&removal.sets), sets.map(|set| format!("ipset destroy {set}")));
         assert!(removal.servers.notes.is_empty() && !removal.servers.stays);
     }
@@ -325,7 +335,7 @@ mod tests {
     fn without_kube_proxys_device_nothing_on_service_addresses_is_taken_for_its_own() {
         let removal = planned("[]", Some(SERVERS));
         assert!(removal.servers.steps.is_empty(), "{:?}", removal.servers.steps);
-        assert_eq!(removal.sets.len(), 3);
+        assert_eq!(removal.sets.len(), 4);
     }
 
     #[test]
