@@ -104,6 +104,11 @@ pub mod state {
     /// The client is no pod of this node: answers are translated where they reach the node (at the backend's veth, or
     /// at an uplink), not at the client's veth.
     pub const NODE: u32 = 1 << 5;
+    /// Answers go to the router that the client came by: the node has no route to the client over that device.
+    pub const ROUTER: u32 = 1 << 6;
+    /// The client is a socket of this node that is connected to a backend which no longer serves: its packets name that
+    /// one, and no frontend.
+    pub const PINNED: u32 = 1 << 7;
     /// The bits above: how far WITHDRAWALS had counted when the flow's frontend was last seen to be its service's.
     const COUNT_SHIFT: u32 = 8;
 
@@ -121,7 +126,7 @@ pub mod state {
     }
 
     /// What both entries of a flow say alike.
-    pub const OF_BOTH: u32 = HAIRPIN | NODE;
+    pub const OF_BOTH: u32 = HAIRPIN | NODE | PINNED;
 
     /// True when a TCP connection is over: reset, or closed by both sides.
     #[inline(always)]

@@ -79,10 +79,11 @@ impl FrontendKind {
         })
     }
 
-    /// True where the whole address is the services': its other ports are refused. A node's own address is not.
+    /// True where the whole address is the services': its other ports are refused. A node's own address is not, nor one
+    /// that other machines may serve other ports of: a VIP or an external IP (as kube-proxy has it).
     #[must_use]
     pub const fn owns_address(self) -> bool {
-        matches!(self, Self::ClusterIp | Self::LoadBalancer | Self::ExternalIp)
+        matches!(self, Self::ClusterIp)
     }
 
     /// The word an operator reads.

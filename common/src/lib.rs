@@ -25,6 +25,7 @@ pub mod maps;
 pub mod marks;
 pub mod node;
 pub mod per_packet;
+pub mod router;
 pub mod scratch;
 pub mod select;
 pub mod service;

@@ -12,6 +12,7 @@ use crate::{
     marks,
     node::OwnAddress,
     per_packet::Levels,
+    router::Router,
     scratch::Scratch,
     service::{ServiceName, ServiceRecord, SourceRange},
     socket::Connection,
@@ -90,6 +91,8 @@ pub const SERVICE_CIDRS: u32 = 256;
 pub const SOURCE_RANGES: u32 = 1 << 16;
 /// Devices that XDP may send packets to: uplinks that have its program.
 pub const XDP_TARGETS: u32 = 64;
+/// Devices by which clients come whom no route leads back to.
+pub const ROUTERS: u32 = 64;
 /// Pods of a node whose connections are translated per packet. Memory is taken as they come.
 pub const PACKET_CGROUPS: u32 = 1 << 12;
 /// Pods of a node whose packets to each other need not pass its stack; what is beyond goes by it.
@@ -132,6 +135,7 @@ pub const ALL: &[MapSpec] = &[
     spec::<u32, Scratch<Addr4>>("SCRATCH_V4", MapKind::PerCpuArray, 1, 0),
     spec::<u32, Scratch<Addr6>>("SCRATCH_V6", MapKind::PerCpuArray, 1, 0),
     spec::<u32, u32>("XDP_TARGETS", MapKind::Hash, XDP_TARGETS, 0),
+    spec::<u32, Router>("ROUTERS", MapKind::Hash, ROUTERS, 0),
     spec::<u32, u64>("HOST_ROUTING", MapKind::Array, 1, MMAPABLE),
     spec::<u32, u32>("POD_DEVICES", MapKind::Hash, POD_DEVICES, 0),
     spec::<u32, Path<Addr4>>("PATHS_V4", MapKind::PerCpuArray, PATHS, 0),

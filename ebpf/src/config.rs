@@ -1,6 +1,6 @@
 //! What the agent fixes when it loads the programs: constants to the verifier, which drops the branches not taken.
 
-use millrace_common::snat;
+use millrace_common::{address::Port, snat};
 
 /// Cookie of the host's network namespace: sockets in it belong to the node, all others to pods.
 #[unsafe(no_mangle)]
@@ -40,6 +40,13 @@ pub(crate) fn socket_lb_for_pods() -> bool {
 #[inline(always)]
 pub(crate) fn socket_lb_udp_for_pods() -> bool {
     read!(SOCKET_LB_UDP) == 1
+}
+
+/// True for a port that clients may be hidden behind.
+#[inline(always)]
+pub(crate) fn is_snat_port(port: Port) -> bool {
+    let (first, count) = snat_ports();
+    (port.host() as u32).wrapping_sub(first) < count
 }
 
 /// First port, and number of ports.

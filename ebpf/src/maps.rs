@@ -16,12 +16,13 @@ use millrace_common::{
     host_routing::{PATHS, Path},
     maps::{
         AFFINITY, BACKENDS as BACKEND_IDS, FLOWS, FRAGMENTS, FRONTENDS, MMAPABLE, NEW_FLOWS, NO_PREALLOC,
-        NODE_ADDRESSES, PACKET_CGROUPS as CHOSEN, POD_DEVICES as PODS, SERVICE_CIDRS, SERVICES as RECORDS, SLOTS,
-        SOCKETS as CONNECTIONS, SOURCE_RANGES, XDP_TARGETS as TARGETS,
+        NODE_ADDRESSES, PACKET_CGROUPS as CHOSEN, POD_DEVICES as PODS, ROUTERS as WAYS_BACK, SERVICE_CIDRS,
+        SERVICES as RECORDS, SLOTS, SOCKETS as CONNECTIONS, SOURCE_RANGES, XDP_TARGETS as TARGETS,
     },
     marks,
     node::OwnAddress,
     per_packet::Levels,
+    router::Router,
     scratch::Scratch,
     service::{ServiceName, ServiceRecord, SourceRange},
     socket::{Connection, Datagrams},
@@ -79,6 +80,9 @@ pub(crate) static SCRATCH_V4: PerCpuArray<Scratch<Addr4>> = PerCpuArray::with_ma
 pub(crate) static SCRATCH_V6: PerCpuArray<Scratch<Addr6>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static XDP_TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(TARGETS, 0);
+/// Whom clients came by, by device, where no route leads back to them.
+#[map]
+pub(crate) static ROUTERS: HashMap<u32, Router> = HashMap::with_max_entries(WAYS_BACK, 0);
 /// Until when packets may go past the node's stack: CLOCK_MONOTONIC, in nanoseconds. An agent that is not running learns
 /// of no firewall.
 #[map]

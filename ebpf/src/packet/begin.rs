@@ -21,9 +21,11 @@ use super::{
     Decision,
     flow::{self, End},
     forward::Resumed,
+    frame::Context,
     glance,
     hook::{Client, Hook},
     network::Network,
+    router,
 };
 use crate::{
     choose::{Backend, NoBackend, Service, backend_alive},
@@ -80,11 +82,14 @@ pub(super) struct Beginning<'a, A> {
     pub service: &'a Service,
     /// The device that the packet is on.
     pub device: u32,
+    /// The packet names a backend that its socket has to leave.
+    pub pinned: bool,
 }
 
 /// Chooses a backend and writes the entries.
 #[inline(always)]
-pub(super) fn begin<F: Network, H: Hook>(
+pub(super) fn begin<F: Network, H: Hook, C: Context>(
+    context: C,
     beginning: &Beginning<'_, F::Address>,
     moved: bool,
     to: &mut Flow<F::Address>,
@@ -108,6 +113,19 @@ pub(super) fn begin<F: Network, H: Hook>(
                 count(Verdict::DropNoNodeAddress);
                 return Decision::Drop;
             }
+        }
+        if H::CLIENT == Client::Host {
+            // A socket that is connected to the backend already.
+            if to.destination == packet.tuple.destination && to.destination_port == packet.tuple.destination_port {
+                return Decision::Pass;
+            }
+            // The node would not take a packet from its own address off a wire.
+            if node::has::<F>(&to.destination) {
+                continue;
+            }
+        }
+        if H::CLIENT == Client::Outside && router::is_needed::<F, C>(context, packet, beginning.device) {
+            to.state |= state::ROUTER;
         }
         let written = if H::CLIENT == Client::Outside && to.source != packet.tuple.source {
             hidden::<F>(packet, to)
@@ -134,6 +152,10 @@ pub(super) fn begin<F: Network, H: Hook>(
             }
         }
     }
+    if H::CLIENT == Client::Host {
+        // A call that is made anew has more to choose from: where the hooks serve it, no packet has to be led anywhere.
+        return Decision::Refuse;
+    }
     count(Verdict::DropReplyAmbiguous);
     Decision::Drop
 }
@@ -159,7 +181,7 @@ fn choose<F: Network, H: Hook>(
     to: &mut Flow<F::Address>,
     another: bool,
 ) -> Chosen {
-    let Beginning { packet, service, device } = *beginning;
+    let Beginning { packet, service, device, pinned } = *beginning;
     if another && service.attributes.has(Attributes::AFFINITY) {
         return Chosen::None;
     }
@@ -184,7 +206,7 @@ fn choose<F: Network, H: Hook>(
         source_port: packet.tuple.source_port,
         destination_port: backend.port,
         last_seen: flow::now(),
-        state: state::SEEN | state,
+        state: state::SEEN | state | if pinned { state::PINNED } else { 0 },
         device: if H::CLIENT == Client::Outside { device } else { 0 },
         way: 0,
         reach: 0,

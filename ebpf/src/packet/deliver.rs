@@ -12,11 +12,11 @@ use aya_ebpf::{
 use core::{ffi::c_void, ptr};
 use millrace_common::{
     address::protocol,
-    flow::{Flow, Tuple},
+    flow::{Flow, Tuple, state},
     scratch::Packet,
 };
 
-use super::{NEXT, hook::Hook, network::Network};
+use super::{NEXT, hook::Hook, network::Network, router};
 use crate::node;
 
 /// `struct bpf_fib_lookup` (linux/bpf.h), with its unions as they are used here.
@@ -66,6 +66,25 @@ impl Lookup {
         }
     }
 
+    /// For an answer that leaves by `device`.
+    #[inline(always)]
+    pub(super) fn back<F: Network>(packet: &Packet<F::Address>, device: u32) -> Self {
+        let tuple = &packet.tuple;
+        Self {
+            family: F::AF,
+            protocol: tuple.protocol,
+            source_port: tuple.destination_port.network(),
+            destination_port: tuple.source_port.network(),
+            length: 0,
+            device,
+            traffic_class: 0,
+            source: F::words(tuple.destination),
+            destination: F::words(tuple.source),
+            vlan: 0,
+            macs: [0; 6],
+        }
+    }
+
     /// Asks the kernel; the result is one of `BPF_FIB_LKUP_RET_*`.
     #[inline(always)]
     pub(super) fn ask(&mut self, context: *mut c_void, flags: u32) -> u32 {
@@ -89,6 +108,8 @@ pub(super) struct Way {
     /// 0: the stack takes it.
     device: u32,
     hop: Hop,
+    /// To the router that the client came by.
+    router: bool,
     /// Bytes, from the network header on, that the device carries; only where the packet is larger.
     pub mtu: u32,
 }
@@ -102,7 +123,7 @@ pub(super) enum Found {
 }
 
 impl Way {
-    pub(super) const STACK: Self = Self { device: 0, hop: Hop { family: 0, address: [0; 4] }, mtu: 0 };
+    pub(super) const STACK: Self = Self { device: 0, hop: Hop { family: 0, address: [0; 4] }, router: false, mtu: 0 };
 
     /// True if the packet is sent on from here, past the stack.
     #[inline(always)]
@@ -112,9 +133,12 @@ impl Way {
 
     /// Sends the packet, rewritten by now, on its way.
     #[inline(always)]
-    pub(super) fn take(&mut self) -> i32 {
+    pub(super) fn take(&mut self, skb: *mut __sk_buff) -> i32 {
         if self.device == 0 {
             return NEXT;
+        }
+        if self.router {
+            return router::send(skb, self.device);
         }
         let hop = if self.hop.family == 0 { ptr::null_mut() } else { (&raw mut self.hop).cast() };
         let length = if self.hop.family == 0 { 0 } else { size_of::<Hop>() as i32 };
@@ -140,6 +164,7 @@ pub(super) fn find<F: Network, H: Hook>(
     // SAFETY: the context's own field.
     } else if !H::EGRESS || to.device != unsafe { (*skb).ifindex } {
         way.device = to.device;
+        way.router = to.state & state::ROUTER != 0;
     }
     if way.device != 0 && protocol::has_ports(packet.tuple.protocol) && !fits(skb, way) {
         return Found::TooBig;

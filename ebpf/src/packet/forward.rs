@@ -1,10 +1,11 @@
 //! From the client to the service: what becomes of a packet at a place where flows begin.
 
-use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::{bindings::__sk_buff, maps::lpm_trie::Key};
 use millrace_common::{
     address::{Address, Port, protocol},
     flow::{Flow, Tuple, state},
     header::{Part, tcp},
+    marks,
     scratch::Packet,
     select,
     verdict::Verdict,
@@ -13,22 +14,24 @@ use millrace_common::{
 use super::{
     Decision,
     begin::{self, Beginning},
-    flow, fragment,
+    flow, fragment, glance,
     hook::{Client, Hook},
     network::Network,
+    pinned::{self, Left, unpacked},
     reverse, withdrawn,
 };
 use crate::{
     choose::{Found, Service, backend_alive, find_frontend},
+    config, node,
     stats::count,
 };
 
-/// What becomes of a packet on `device`.
+/// What becomes of the packet that was read from `skb`.
 #[inline(always)]
 pub(super) fn decide<F: Network, H: Hook>(
     packet: &mut Packet<F::Address>,
     to: &mut Flow<F::Address>,
-    device: u32,
+    skb: *mut __sk_buff,
 ) -> Decision {
     if !protocol::has_ports(packet.tuple.protocol) {
         return other::<F>(packet);
@@ -42,7 +45,7 @@ pub(super) fn decide<F: Network, H: Hook>(
             decision => decision,
         };
     }
-    let decision = from_client::<F, H>(packet, to, device);
+    let decision = from_client::<F, H>(packet, to, skb);
     if decision == Decision::Send && to.state & state::HAIRPIN != 0 { Decision::Turn } else { decision }
 }
 
@@ -57,26 +60,72 @@ fn other<F: Network>(packet: &Packet<F::Address>) -> Decision {
     if owned::<F>(tuple.destination) { Decision::Refuse } else { unowned::<F>(tuple.destination) }
 }
 
+/// True for a packet that is an answer as a rule, and no client's: its answers' entry is looked for first.
+#[inline(always)]
+pub(super) fn answers_rather<F: Network, H: Hook>(packet: &Packet<F::Address>) -> bool {
+    let tuple = &packet.tuple;
+    let likely = match H::CLIENT {
+        // Ports that hide clients; a pod's host port may be one of them.
+        Client::Outside => {
+            config::is_snat_port(tuple.destination_port) && node::address::<F>() == Some(tuple.destination)
+        }
+        // What a service has is marked.
+        Client::Pod => !glance::may_be_a_services(marks::frontend(&tuple.destination)),
+        Client::Host => false,
+    };
+    likely && !begins(packet)
+}
+
+/// A connection's first segment, which is no answer.
+#[inline(always)]
+fn begins<A>(packet: &Packet<A>) -> bool {
+    protocol::connects(packet.tuple.protocol) && tcp::opens(packet.kind)
+}
+
 /// A packet of a known flow costs one lookup; everything else is decided at leisure.
 #[inline(always)]
 fn from_client<F: Network, H: Hook>(
     packet: &mut Packet<F::Address>,
     to: &mut Flow<F::Address>,
-    device: u32,
+    skb: *mut __sk_buff,
 ) -> Decision {
-    if let Some(entry) = known::<F>(packet, to) {
+    let rather = answers_rather::<F, H>(packet);
+    if rather {
+        let decision = answers::<F>(packet, to);
+        if decision != Decision::Pass {
+            return decision;
+        }
+    }
+    if let Some(entry) = known::<F>(packet, to)
+        && (H::CLIENT != Client::Host || is_still::<F>(skb, packet, to))
+    {
         flow::touch(entry, to, packet);
         count(Verdict::PacketForwarded);
         return Decision::Send;
     }
-    if !(protocol::connects(packet.tuple.protocol) && tcp::opens(packet.kind)) {
-        let decision = reverse::decide::<F>(packet, to, true);
+    if !rather && !begins(packet) {
+        let decision = answers::<F>(packet, to);
         if decision != Decision::Pass {
             return decision;
         }
+    }
+    if is_middle(packet) { middle::<F>(packet, to) } else { unknown::<F, H>(packet, to, skb) }
+}
+
+/// False for a pinned flow of a socket that has been closed, or whose frontend has been given to another service.
+#[inline(always)]
+fn is_still<F: Network>(skb: *mut __sk_buff, packet: &Packet<F::Address>, to: &Flow<F::Address>) -> bool {
+    to.state & state::PINNED == 0
+        || matches!(unpacked(pinned::left::<F>(skb, &packet.tuple)), Left::Frontend(now) if now.service == to.service)
+}
+
+#[inline(always)]
+fn answers<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
+    let decision = reverse::decide::<F>(packet, to, true);
+    if decision == Decision::Pass {
         packet.tuple.direction = Tuple::<F::Address>::FORWARD;
     }
-    if is_middle(packet) { middle::<F>(packet, to) } else { unknown::<F, H>(packet, to, device) }
+    decision
 }
 
 /// A segment, in one piece or at the head of one, that begins nothing.
@@ -134,11 +183,27 @@ fn goes_on<F: Network>(
 }
 
 #[inline(never)]
-fn unknown<F: Network, H: Hook>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, device: u32) -> Decision {
+fn unknown<F: Network, H: Hook>(
+    packet: &Packet<F::Address>,
+    to: &mut Flow<F::Address>,
+    skb: *mut __sk_buff,
+) -> Decision {
+    let mut pinned = false;
     let frontend =
         match find_frontend::<F>(packet.tuple.destination, packet.tuple.destination_port, packet.tuple.protocol) {
             Found::Frontend(frontend) => frontend,
             Found::OtherPort => return Decision::Refuse,
+            Found::Nothing if H::CLIENT == Client::Host => match unpacked(pinned::left::<F>(skb, &packet.tuple)) {
+                Left::AsItWas => return unowned::<F>(packet.tuple.destination),
+                Left::Frontend(frontend) => {
+                    pinned = true;
+                    frontend
+                }
+                Left::Nothing => {
+                    count(Verdict::DropNoSuchService);
+                    return Decision::Drop;
+                }
+            },
             Found::Nothing => return unowned::<F>(packet.tuple.destination),
         };
     let moved = match resume::<F>(packet, to, frontend.service) {
@@ -160,8 +225,9 @@ fn unknown<F: Network, H: Hook>(packet: &Packet<F::Address>, to: &mut Flow<F::Ad
         Client::Outside => Service::from_outside(frontend),
     };
     let Some(service) = service else { return Decision::Drop };
-    let beginning = Beginning { packet, service: &service, device };
-    begin::begin::<F, H>(&beginning, moved, to)
+    // SAFETY: the context's own field.
+    let beginning = Beginning { packet, service: &service, device: unsafe { (*skb).ifindex }, pinned };
+    begin::begin::<F, H, _>(skb, &beginning, moved, to)
 }
 
 /// Whether a packet goes on with a flow that has entries.

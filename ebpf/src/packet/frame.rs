@@ -1,6 +1,6 @@
 //! The bytes of a packet, as each kind of program reaches them.
 
-use core::ptr::read_volatile;
+use core::{ffi::c_void, ptr::read_volatile};
 
 use aya_ebpf::{
     bindings::{__sk_buff, xdp_md},
@@ -15,6 +15,37 @@ pub(super) trait Frame: Copy {
     /// True if all could be written.
     fn store<T>(self, offset: u32, value: &T) -> bool;
     fn length(self) -> u32;
+}
+
+/// What the kernel hands to a program.
+pub(super) trait Context: Copy {
+    fn raw(self) -> *mut c_void;
+    /// Both addresses of the Ethernet header, the destination first.
+    fn macs(self) -> Option<[u16; 6]>;
+}
+
+impl Context for *mut __sk_buff {
+    #[inline(always)]
+    fn raw(self) -> *mut c_void {
+        self.cast()
+    }
+
+    #[inline(always)]
+    fn macs(self) -> Option<[u16; 6]> {
+        self.load(0)
+    }
+}
+
+impl Context for *mut xdp_md {
+    #[inline(always)]
+    fn raw(self) -> *mut c_void {
+        self.cast()
+    }
+
+    #[inline(always)]
+    fn macs(self) -> Option<[u16; 6]> {
+        Buffer::of(self).load(0)
+    }
 }
 
 /// In tc the bytes lie anywhere: helpers find them.

@@ -29,7 +29,7 @@ pub(super) struct Plain<A> {
 // A function of its own: its stack is free again for those who look closely.
 #[inline(never)]
 pub(super) fn leaves_as_it_is<F: Network>(skb: *mut __sk_buff) -> bool {
-    let Some((plain, port)) = plain::<F>(skb) else { return false };
+    let Some((plain, [port, _])) = plain::<F>(skb) else { return false };
     !may_be_a_services(marks::frontend(&plain.destination))
         && !may_be_a_services(marks::block(&plain.destination))
         && !are_expected(marks::answers(&plain.source, port, plain.protocol))
@@ -39,7 +39,7 @@ pub(super) fn leaves_as_it_is<F: Network>(skb: *mut __sk_buff) -> bool {
 // A function of its own: its stack is free again for those who look closely.
 #[inline(never)]
 pub(super) fn arrives_as_it_is<F: Network>(skb: *mut __sk_buff) -> bool {
-    plain::<F>(skb).is_some_and(|(plain, port)| !may_be_awaited::<F>(&plain, port))
+    plain::<F>(skb).is_some_and(|(plain, [port, _])| !may_be_awaited::<F>(&plain, port))
 }
 
 /// Answers to this flow will be looked at. To be said before the flow's first packet leaves.
@@ -76,16 +76,16 @@ fn place(cell: Cell) -> Option<*mut u8> {
 }
 
 #[inline(always)]
-fn may_be_a_services(mark: Mark) -> bool {
+pub(super) fn may_be_a_services(mark: Mark) -> bool {
     // SAFETY: the map gave the pointer. Volatile: the agent writes while we look.
     SERVICE_MARKS.get_ptr(mark.word).is_none_or(|word| mark.is_in(unsafe { read_volatile(word) }))
 }
 
-/// The source port with it: only `None` if the packet must be read closely.
+/// The ports with it, the source's first: only `None` if the packet must be read closely.
 #[inline(always)]
-fn plain<F: Network>(skb: *mut __sk_buff) -> Option<(Plain<F::Address>, Port)> {
+pub(super) fn plain<F: Network>(skb: *mut __sk_buff) -> Option<(Plain<F::Address>, [Port; 2])> {
     let frame = Buffer::at_hand(skb);
     let plain = F::plain(frame.load(ether::HEADER)?)?;
     let ports: [u16; 2] = frame.load(ether::HEADER + F::HEADER)?;
-    protocol::has_ports(plain.protocol).then_some((plain, Port::from_network(ports[0])))
+    protocol::has_ports(plain.protocol).then_some((plain, ports.map(Port::from_network)))
 }

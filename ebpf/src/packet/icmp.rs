@@ -88,7 +88,7 @@ pub(super) fn translate<F: Network, H: Hook>(
         return DROP;
     }
     count(Verdict::IcmpErrorTranslated);
-    if to.state & state::HAIRPIN != 0 { turn::around::<H>(skb) } else { way.take() }
+    if to.state & state::HAIRPIN != 0 { turn::around::<H>(skb) } else { way.take(skb) }
 }
 
 /// The tuple of the quoted packet. A quote ends early, as a rule: eight bytes of the transport are enough. What lies behind

@@ -16,9 +16,11 @@ mod host_routing;
 mod icmp;
 mod network;
 mod parse;
+mod pinned;
 mod refuse;
 mod reverse;
 mod rewrite;
+mod router;
 mod sweep;
 mod turn;
 mod v4;
@@ -111,10 +113,8 @@ pub(crate) fn to_uplink(ctx: &TcContext) -> i32 {
 pub(crate) fn to_pod(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     match network_header(ctx) {
-        Some((ether::IPV4, ether::HEADER)) if glance::arrives_as_it_is::<V4>(skb) => NEXT,
-        Some((ether::IPV6, ether::HEADER)) if glance::arrives_as_it_is::<V6>(skb) => NEXT,
-        Some((ether::IPV4, l3)) => incoming::<V4>(skb, l3),
-        Some((ether::IPV6, l3)) => incoming::<V6>(skb, l3),
+        Some((ether::IPV4, l3)) => arriving::<V4>(skb, l3),
+        Some((ether::IPV6, l3)) => arriving::<V6>(skb, l3),
         _ => NEXT,
     }
 }
@@ -143,6 +143,19 @@ fn onward<F: Network>(skb: *mut __sk_buff, l3: u32) -> i32 {
     }
 }
 
+/// A packet that a pod is sent.
+#[inline(always)]
+fn arriving<F: Network>(skb: *mut __sk_buff, l3: u32) -> i32 {
+    if l3 != ether::HEADER {
+        return incoming::<F>(skb, l3);
+    }
+    // SAFETY: the context's own field; 0 for what a process of this node sends.
+    if unsafe { (*skb).ingress_ifindex } == 0 && pinned::has_left::<F>(skb) {
+        return begun::<F, ToUplink>(skb, l3);
+    }
+    if glance::arrives_as_it_is::<F>(skb) { NEXT } else { incoming::<F>(skb, l3) }
+}
+
 /// A packet at a place where flows begin.
 #[inline(never)]
 fn begun<F: Network, H: Hook>(skb: *mut __sk_buff, l3: u32) -> i32 {
@@ -152,8 +165,7 @@ fn begun<F: Network, H: Hook>(skb: *mut __sk_buff, l3: u32) -> i32 {
         Shape::Unreadable => return NEXT,
         Shape::Malformed => forward::malformed::<F>(&scratch.packet),
         Shape::Readable if icmp::is_error::<F>(&scratch.packet) => return error::<F, H>(skb, scratch),
-        // SAFETY: the context's own field.
-        Shape::Readable => forward::decide::<F, H>(&mut scratch.packet, &mut scratch.to, unsafe { (*skb).ifindex }),
+        Shape::Readable => forward::decide::<F, H>(&mut scratch.packet, &mut scratch.to, skb),
     };
     act::<F, H>(skb, scratch, decision)
 }
@@ -231,7 +243,7 @@ fn send<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Addre
         return refuse::hops_used_up::<F, H>(skb, scratch);
     }
     match translate::<F>(skb, &scratch.packet, &scratch.to) {
-        NEXT => way.take(),
+        NEXT => way.take(skb),
         verdict => verdict,
     }
 }

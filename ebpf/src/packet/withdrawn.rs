@@ -23,6 +23,10 @@ pub(super) fn leaves<F: Network>(
     entry: *mut Flow<F::Address>,
     known: &mut Flow<F::Address>,
 ) -> bool {
+    // The frontend is not in the packet: its socket is asked instead.
+    if known.state & state::PINNED != 0 {
+        return true;
+    }
     let Some(count) = WITHDRAWALS.get_ptr(0) else { return true };
     // SAFETY: the map gave the pointer. Volatile: the agent stores this word while we look.
     let count = unsafe { read_volatile(count) };

@@ -6,4 +6,5 @@ mod datagrams;
 mod endpoints;
 mod errors;
 mod load;
+mod uplinks;
 mod world;

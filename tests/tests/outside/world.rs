@@ -72,7 +72,7 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    const fn arguments(self) -> &'static [&'static str] {
+    pub(crate) const fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Tc => &[],
             Self::XdpGeneric => &["--xdp", "generic"],
@@ -90,7 +90,7 @@ pub(crate) fn worlds() -> impl Iterator<Item = World> {
 }
 
 pub(crate) struct World {
-    entry: Entry,
+    pub(crate) entry: Entry,
     // Order of the fields: the agent ends before its network does.
     pub(crate) agent: Option<Agent>,
     pub(crate) manifests: Manifests,

@@ -139,14 +139,24 @@ fn known<F: Network>(
     packet: &mut Packet<F::Address>,
     to: &mut Flow<F::Address>,
 ) -> Option<(*mut Flow<F::Address>, Verdict)> {
+    let rather = forward::answers_rather::<F, FromUplink>(packet);
+    if rather && let Some(entry) = answered::<F>(packet, to) {
+        return Some((entry, Verdict::PacketReversed));
+    }
+    packet.tuple.direction = Tuple::<F::Address>::FORWARD;
     if let Some(entry) = forward::known::<F>(packet, to) {
         return Some((entry, Verdict::PacketForwarded));
     }
-    if opens(packet) {
+    if rather || opens(packet) {
         return None;
     }
+    answered::<F>(packet, to).map(|entry| (entry, Verdict::PacketReversed))
+}
+
+#[inline(always)]
+fn answered<F: Network>(packet: &mut Packet<F::Address>, to: &mut Flow<F::Address>) -> Option<*mut Flow<F::Address>> {
     packet.tuple.direction = Tuple::<F::Address>::REPLY;
-    reverse::known::<F>(packet, to, true).map(|entry| (entry, Verdict::PacketReversed))
+    reverse::known::<F>(packet, to, true)
 }
 
 #[inline(always)]
@@ -160,20 +170,20 @@ fn opens<A>(packet: &Packet<A>) -> bool {
 fn fresh<F: Network>(xdp: *mut xdp_md, packet: &mut Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
     // A reset undoes the entries that tc would need, were it left to tc after all.
     if !opens(packet) && packet.kind & tcp::RST == 0 {
+        packet.tuple.direction = Tuple::<F::Address>::REPLY;
         let decision = reverse::first::<F>(packet, to, true);
         if decision != Decision::Pass {
             return decision;
         }
     }
     packet.tuple.direction = Tuple::<F::Address>::FORWARD;
-    // SAFETY: the context's own field.
-    begin::<F>(packet, to, unsafe { (*xdp).ingress_ifindex })
+    begin::<F>(xdp, packet, to)
 }
 
 /// A flow that has entries of any kind is not begun: they say that something is out of the ordinary, such as a SYN that
 /// had to be sent again.
 #[inline(always)]
-fn begin<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, device: u32) -> Decision {
+fn begin<F: Network>(xdp: *mut xdp_md, packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Decision {
     let tuple = &packet.tuple;
     if tuple.protocol == protocol::TCP && !tcp::opens(packet.kind) {
         return Decision::Pass;
@@ -186,7 +196,9 @@ fn begin<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, dev
         return Decision::Pass;
     }
     let Some(service) = Service::from_outside(frontend) else { return Decision::Drop };
-    begin::begin::<F, FromUplink>(&Beginning { packet, service: &service, device }, false, to)
+    // SAFETY: the context's own field.
+    let device = unsafe { (*xdp).ingress_ifindex };
+    begin::begin::<F, FromUplink, _>(xdp, &Beginning { packet, service: &service, device, pinned: false }, false, to)
 }
 
 #[inline(always)]

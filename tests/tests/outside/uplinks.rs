@@ -1,0 +1,131 @@
+//! A node with a second uplink: clients come by it, and no route leads back to them over it, or only one that a rule on
+//! the source names. Routes to endpoints that only such a rule names.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::Command,
+};
+
+use millrace_tests::{
+    address::in_family,
+    agent::Agent,
+    cable, client,
+    netns::Netns,
+    place::{self, Place},
+    probe::{Manner, Outcome, Protocol},
+};
+
+use crate::world::{Backend, Entry, N1, NODE_PORT, World, name, servers, service, worlds};
+
+const PORT: u16 = 8090;
+/// The node's, and its neighbour's, on the second uplink.
+const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 254);
+/// Beyond that neighbour, on no link of the node's.
+const FAR: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 9);
+
+/// Gives n1 its second uplink. Neighbour and client are one namespace; nobody answers for the client's address on the link.
+fn second_uplink(world: &mut World) -> Netns {
+    let far = Netns::create("far").unwrap();
+    let node = world.network.node("n1").unwrap();
+    node.netns.ip(&[format!("link add uplink2 type veth peer name eth0 netns {}", far.name)]).unwrap();
+    far.sysctl(&[("ipv4/conf/all/arp_ignore", "1")]).unwrap();
+    for (netns, device, address) in [(&node.netns, "uplink2", OWN), (&far, "eth0", NEIGHBOUR)] {
+        netns.ip(&[format!("link set {device} up")]).unwrap();
+        for v6 in [false, true] {
+            let (address, prefix, options) =
+                (in_family(address, v6), if v6 { 64 } else { 24 }, if v6 { "nodad" } else { "" });
+            netns.ip(&[format!("address add {address}/{prefix} dev {device} {options}").trim_end()]).unwrap();
+        }
+    }
+    for v6 in [false, true] {
+        let (client, node, length) = (in_family(FAR, v6), in_family(OWN, v6), if v6 { 128 } else { 32 });
+        far.ip(&[
+            format!("address add {client}/{length} dev lo {}", if v6 { "nodad" } else { "" }).trim_end().to_owned(),
+            format!("route add {node}/{length} dev eth0 src {client}"),
+        ])
+        .unwrap();
+    }
+    // Native XDP sends to the other end of a cable.
+    if world.entry != Entry::Tc {
+        far.run(|| cable::like_a_cable("eth0")).unwrap().unwrap();
+    }
+    far.wait_for_address(millrace_tests::address::twin(NEIGHBOUR)).unwrap();
+    world.agent = None;
+    let mut arguments = world.entry.arguments().to_vec();
+    arguments.extend(["--device", "uplink", "--device", "uplink2"]);
+    let n1 = world.network.node("n1").unwrap();
+    world.agent = Some(Agent::start(n1, &world.manifests, &arguments).unwrap());
+    far
+}
+
+/// Packets from that source are routed by a table of their own.
+fn rule(netns: &Netns, v6: bool, table: u32, source: IpAddr) {
+    let (family, table, source) = (if v6 { "-6" } else { "-4" }, table.to_string(), source.to_string());
+    let arguments = ["-n", &netns.name, family, "rule", "add", "from", &source, "lookup", &table];
+    assert!(Command::new("ip").args(arguments).status().unwrap().success(), "{arguments:?}");
+}
+
+/// The node port at this address, over both protocols and in both families, leads `place` to the backend.
+fn all_reach(place: &Place, own: Ipv4Addr, backend: Backend, when: &str) {
+    for v6 in [false, true] {
+        let to = SocketAddr::new(in_family(own, v6), NODE_PORT);
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let attempts = client::connect(place, &[to], 3, &Manner::of(protocol)).unwrap();
+            let served = |outcome: &Outcome| outcome.server() == Some(&name(backend));
+            assert!(
+                attempts.iter().all(|attempt| served(&attempt.outcome)),
+                "{when}: {to} {protocol:?}, {backend:?}: {attempts:?}"
+            );
+        }
+    }
+}
+
+/// Answers leave by the uplink that the client came by: to the router that it came over where the node knows no other,
+/// and by the routes of a policy rule where there is one.
+#[test]
+fn answers_find_a_client_that_only_its_own_uplink_leads_to() {
+    for mut world in worlds() {
+        let far = second_uplink(&mut world);
+        let place = Place { netns: far.handle(), cgroup: place::root().unwrap() };
+        let _servers = servers(&world, &Backend::ALL, PORT);
+        for backend in [Backend::Here, Backend::There, Backend::OtherHost] {
+            world.serve(&service(&[backend], PORT));
+            all_reach(&place, OWN, backend, "no route back");
+        }
+        let n1 = &world.network.node("n1").unwrap().netns;
+        for v6 in [false, true] {
+            let (own, neighbour) = (in_family(OWN, v6), in_family(NEIGHBOUR, v6));
+            n1.ip(&[format!("route add default via {neighbour} dev uplink2 table 200")]).unwrap();
+            rule(n1, v6, 200, own);
+        }
+        for backend in Backend::ALL {
+            world.serve(&service(&[backend], PORT));
+            all_reach(&place, OWN, backend, "a rule on the source");
+        }
+    }
+}
+
+/// The way to an endpoint that a rule on the source names, and no route of the main table.
+#[test]
+fn an_endpoint_is_reached_by_the_route_of_a_rule_on_the_source() {
+    for mut world in worlds() {
+        let _servers = servers(&world, &[Backend::There], PORT);
+        let n1 = &world.network.node("n1").unwrap().netns;
+        for v6 in [false, true] {
+            let pods = in_family(Ipv4Addr::new(192, 168, 2, 0), v6);
+            let (length, via, own) =
+                (if v6 { 64 } else { 24 }, in_family(Ipv4Addr::new(10, 0, 0, 2), v6), in_family(N1, v6));
+            n1.ip(&[
+                format!("route del {pods}/{length}"),
+                format!("route add unreachable {pods}/{length}"),
+                format!("route add {pods}/{length} via {via} dev uplink table 201"),
+            ])
+            .unwrap();
+            rule(n1, v6, 201, own);
+        }
+        world.serve(&service(&[Backend::There], PORT));
+        all_reach(&world.outside(), N1, Backend::There, "a rule on the source");
+        world.assert_served_as_entered();
+    }
+}
