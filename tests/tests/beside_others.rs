@@ -1,6 +1,6 @@
 //! A node with other proxies on it: kube-proxy, which holds the ports where a node's health is asked for, and proxies that
 //! serve Services of their own.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{
     fs,

@@ -118,7 +118,7 @@ fn network() -> (Network, client::Running) {
     network
         .router
         .ip(&[
-            format!("route add 10.96.0.0/16 via 10.0.0.1"),
+            "route add 10.96.0.0/16 via 10.0.0.1".to_owned(),
             format!("route add fd00:10:96::/48 via {}", twin(Ipv4Addr::new(10, 0, 0, 1))),
         ])
         .unwrap();

@@ -72,9 +72,9 @@ pub async fn listen(selection: Selection, changes: RouteChanges, events: mpsc::S
             warn!("the kernel dropped rtnetlink events: reading all devices anew");
             due = anew(&mut devices, &handle).await?;
         } else {
-            let outward = burst.iter().any(|payload| {
-                matches!(payload, NetlinkPayload::InnerMessage(message) if moves_sources(message))
-            });
+            let outward = burst
+                .iter()
+                .any(|payload| matches!(payload, NetlinkPayload::InnerMessage(message) if moves_sources(message)));
             due = burst.into_iter().flat_map(|payload| take(&mut devices, payload)).collect();
             due.extend(outward.then(|| devices.outward()));
             due.extend(devices.settle());

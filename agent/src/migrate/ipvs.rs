@@ -138,7 +138,7 @@ pub(super) fn plan(seen: &Seen<'_>) -> Result<Removal, Error> {
         return Ok(Removal { servers: plan, sets: Vec::new() });
     }
     if services.is_some() {
-        plan.steps.push(step(Kind::Remove, format!("device {KUBE_IPVS0}"), "ip", &["link", "delete", KUBE_IPVS0]));
+        plan.steps.push(step(Kind::Remove, &format!("device {KUBE_IPVS0}"), "ip", &["link", "delete", KUBE_IPVS0]));
     }
     Ok(Removal { servers: plan, sets: sets(seen.sets) })
 }
@@ -189,7 +189,7 @@ impl Server<'_> {
 
     fn removal(&self) -> Step {
         let Self { option, name, .. } = self;
-        step(Kind::Remove, format!("virtual server {option} {name}"), "ipvsadm", &["-D", option, name])
+        step(Kind::Remove, &format!("virtual server {option} {name}"), "ipvsadm", &["-D", option, name])
     }
 
     /// Weight 0 for every endpoint; `None`: they have it.
@@ -200,7 +200,7 @@ impl Server<'_> {
         let lines = open.map(|endpoint| format!("-e {option} {name} -r {} -m -w 0\n", endpoint.name));
         let input: String = lines.collect();
         let object = format!("virtual server {option} {name}: no new connections, {connections} go on");
-        let change = step(Kind::Drain, object, "ipvsadm", &["-R"]);
+        let change = step(Kind::Drain, &object, "ipvsadm", &["-R"]);
         (!input.is_empty()).then_some(Step { input, ..change })
     }
 }
@@ -237,10 +237,10 @@ fn node_ports(saved: &str) -> BTreeMap<&'static str, BTreeSet<&str>> {
 fn sets(saved: &str) -> Vec<Step> {
     let names = saved.lines().filter_map(|line| line.strip_prefix("create ")?.split(' ').next());
     let ours = names.filter(|name| suffix(name).is_some());
-    ours.map(|name| step(Kind::Remove, format!("set {name}"), "ipset", &["destroy", name])).collect()
+    ours.map(|name| step(Kind::Remove, &format!("set {name}"), "ipset", &["destroy", name])).collect()
 }
 
-fn step(kind: Kind, object: String, program: &str, arguments: &[&str]) -> Step {
+fn step(kind: Kind, object: &str, program: &str, arguments: &[&str]) -> Step {
     Step {
         kind,
         objects: vec![format!("IPVS: {object}")],

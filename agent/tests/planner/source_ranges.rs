@@ -1,4 +1,5 @@
 //! Source ranges and service ranges that do not fit: who is let in, and what of the rest goes on.
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -49,7 +50,7 @@ fn bring(node: &mut Node, ports: &[WantedPort]) -> Vec<String> {
 
 /// What a program asks for: whether the guard is up, and whom it lets in.
 fn guard(node: &Node, service: u8) -> (bool, BTreeSet<IpNet>) {
-    let (_, index) = node.tables.frontend(&frontend(service + 100)).expect("the VIP is there");
+    let (_, index) = node.tables.frontend(&frontend(service + 100)).unwrap();
     let closed = Attributes(node.tables.service(index).attributes).has(Attributes::SOURCE_RANGES);
     (closed, node.tables.snapshot().ranges.get(&index).cloned().unwrap_or_default())
 }
@@ -133,7 +134,7 @@ fn seventy_thousand_ranges_of_one_service_fail_no_operation_and_a_restart_knows_
 }
 
 fn nets(texts: &[&str]) -> BTreeSet<IpNet> {
-    texts.iter().map(|text| text.parse().expect("a range")).collect()
+    texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 #[test]
@@ -149,15 +150,15 @@ fn service_ranges_follow_what_is_wanted() {
 fn of_more_service_ranges_than_fit_the_rest_is_named_and_one_that_holds_them_all_is_the_remedy() {
     let mut node = Node::new();
     let mut wanted: BTreeSet<IpNet> = ranges(0..300);
-    wanted.insert("10.96.0.0/12".parse().expect("a range"));
+    wanted.insert("10.96.0.0/12".parse().unwrap());
     let found = node.planner.plan_cidrs(&wanted);
     assert_eq!(found.left_out.len(), 45);
     assert!(node.write(&found.plan).errors.is_empty());
     assert_eq!(node.planner.usage().cidrs, [maps::SERVICE_CIDRS, 0]);
-    assert!(node.planner.cidrs().contains(&"10.96.0.0/12".parse().expect("a range")), "the widest comes first");
+    assert!(node.planner.cidrs().contains(&"10.96.0.0/12".parse().unwrap()), "the widest comes first");
     assert_eq!(node.planner.plan_cidrs(&wanted).plan.ops().count(), 0, "nothing to do the second time");
 
-    wanted.insert("172.16.0.0/12".parse().expect("a range"));
+    wanted.insert("172.16.0.0/12".parse().unwrap());
     let found = node.planner.plan_cidrs(&wanted);
     assert_eq!(found.left_out, BTreeSet::new());
     assert!(node.write(&found.plan).errors.is_empty());

@@ -17,11 +17,7 @@ use millrace_agent::{
     datapath::{Constants, Limits, Loaded, OwnAddressTables, grace, load, verdicts},
     lb::{NodeInfo, OwnAddresses},
 };
-use millrace_common::{
-    address::{addr4, addr6},
-    maps,
-    verdict::Verdict,
-};
+use millrace_common::{maps, verdict::Verdict};
 use millrace_tests::{
     address::{in_family, twin},
     interrupt,

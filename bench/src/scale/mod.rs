@@ -20,7 +20,6 @@ use self::{
     replay::{Replay, resident_mib},
 };
 pub use self::{
-    caches::Caches,
     cluster::{Shape, Size},
     page::{page, table},
     replay::{Start, Stretch},

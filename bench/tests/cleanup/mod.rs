@@ -14,9 +14,14 @@ use millrace_tests::{
 
 use crate::rivals::{
     checks::at,
-    moving::{PATIENCE, assert_went_on, shell, talking, translated, web},
+    moving::{assert_went_on, shell, talking, translated, web},
     stage::{Stage, WEB, services},
 };
+
+/// How long an exchange may take, in milliseconds: machines are loaded, and a hung connection is never answered.
+const PATIENCE: u64 = 3000;
+
+const STEADY: Manner = Manner { every: 5, timeout: PATIENCE, ..Manner::of(probe::Protocol::Tcp) };
 
 /// Rules of others, of every kind that looks a little like kube-proxy's. None of them holds the kernel's hooks of nat or
 /// of conntrack; else the cleanup would not have to.
@@ -72,7 +77,7 @@ fn a_node_moves_from_nftables_to_millrace_under_load() {
 fn moves_under_load(stage: &Stage, mut rival: impl Rival) {
     rival.program(services()).unwrap();
     let ways = translated(stage);
-    let streams: Vec<_> = ways.iter().map(|(from, to)| talking(from, *to)).collect();
+    let streams: Vec<_> = ways.iter().map(|(from, to)| talking(from, *to, &STEADY)).collect();
     let manner = Manner { every: 2, timeout: PATIENCE, ..Manner::of(probe::Protocol::Tcp) };
     let loads: Vec<_> = ways.iter().map(|(from, to)| Load::start(from, &[*to], 1, &manner).unwrap()).collect();
 
@@ -139,7 +144,7 @@ fn is_removed_under_connections(stage: &Stage, mut rival: impl Rival, backend: &
     let full = rules(&node);
     assert_ne!(full, before);
 
-    let mut streams: Vec<_> = translated(stage).into_iter().map(|(from, to)| talking(&from, to)).collect();
+    let mut streams: Vec<_> = translated(stage).into_iter().map(|(from, to)| talking(&from, to, &STEADY)).collect();
     let said = tools.cleanup(&node, &["--dry-run"]);
     assert!(said.contains("would remove ") && said.contains("would add "), "{said}");
     assert!(said.lines().all(|line| !line.starts_with("removed ") && !line.starts_with("added ")), "{said}");

@@ -1,8 +1,8 @@
 //! A node leaves kube-proxy's IPVS mode for millrace: the agent starts beside kube-ipvs0, the virtual servers and the sets,
 //! and serves; then `cleanup --kube-proxy` takes them away, and no connection notices.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{
-    net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
@@ -10,7 +10,7 @@ use std::{
 use millrace_bench::rivals::Rival;
 use millrace_tests::{
     agent::{Agent, run_to_end},
-    client::{Load, Stream, connect},
+    client::{Load, connect},
     manifests::Manifests,
     place::Place,
     probe::{self, Manner, Outcome},
@@ -20,7 +20,7 @@ use crate::{
     ipvs,
     rivals::{
         checks::at,
-        moving::{assert_went_on, shell, translated, web},
+        moving::{assert_went_on, shell, talking, translated, web},
         stage::{Stage, WEB, services},
     },
 };
@@ -45,12 +45,6 @@ fn cleanup(node: &Place, more: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn talking(from: &Place, to: SocketAddr) -> Stream {
-    let mut stream = Stream::start(from, to, &SLOWLY).unwrap();
-    stream.wait_for(Duration::from_secs(60), |outcome| matches!(outcome, Outcome::Answered { .. })).unwrap();
-    stream
-}
-
 /// How many connections IPVS has begun.
 fn begun(node: &Place) -> u64 {
     let servers = shell(node, "ipvsadm -L -n --stats --exact");
@@ -71,7 +65,7 @@ fn a_node_moves_from_ipvs_to_millrace_under_load() {
     rival.program(services()).unwrap();
     let mut ways = translated(&stage);
     ways.extend([false, true].map(|v6| (stage.on_node(), at(WEB, v6, 80))));
-    let streams: Vec<_> = ways.iter().map(|(from, to)| talking(from, *to)).collect();
+    let streams: Vec<_> = ways.iter().map(|(from, to)| talking(from, *to, &SLOWLY)).collect();
     let loads: Vec<_> = ways.iter().map(|(from, to)| Load::start(from, &[*to], 1, &SLOWLY).unwrap()).collect();
 
     let manifests = Manifests::create().unwrap();
@@ -137,7 +131,7 @@ fn a_virtual_server_goes_once_its_last_connection_has_ended() {
     let node = stage.on_node();
     rival.program(services()).unwrap();
     let web = at(WEB, false, 80);
-    let stream = talking(&stage.pod("client"), web);
+    let stream = talking(&stage.pod("client"), web, &SLOWLY);
     let said = cleanup(&node, &[]);
     assert!(said.contains("IPVS: 1 virtual servers have 1 connections"), "{said}");
     assert!(said.contains("drains IPVS: virtual server -t 10.96.0.10:80: no new connections, 1 go on\n"), "{said}");
@@ -163,7 +157,7 @@ fn the_kernel_ends_a_connection_with_its_virtual_server() {
     let stage = Stage::new();
     let Some(mut rival) = ipvs(&stage) else { return };
     rival.program(services()).unwrap();
-    let mut stream = talking(&stage.pod("client"), at(WEB, false, 80));
+    let mut stream = talking(&stage.pod("client"), at(WEB, false, 80), &SLOWLY);
     shell(&stage.on_node(), "ipvsadm -D -t 10.96.0.10:80");
     let ended = |outcome: &Outcome| !matches!(outcome, Outcome::Answered { .. });
     stream.wait_for(Duration::from_secs(30), ended).unwrap();

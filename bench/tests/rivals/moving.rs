@@ -10,16 +10,13 @@ use millrace_tests::{
     client::Stream,
     manifests::{Endpoint, Port, Service},
     place::Place,
-    probe::{self, Manner, Outcome},
+    probe::{Manner, Outcome},
 };
 
 use super::{
     checks::at,
     stage::{P1, P2, Stage, WEB, WEB_NODE_PORT},
 };
-
-/// How long an exchange may take, in milliseconds: machines are loaded, and a hung connection is never answered.
-pub(crate) const PATIENCE: u64 = 3000;
 
 /// The service `web` of [`super::stage::services`], for the agent.
 pub(crate) fn web() -> Service {
@@ -51,10 +48,9 @@ pub(crate) fn assert_went_on(stream: Stream, to: SocketAddr) {
     assert!(last.exchanges > first.exchanges + 50, "{to}: it did not go on: {lines:?}");
 }
 
-pub(crate) fn talking(from: &Place, to: SocketAddr) -> Stream {
-    let manner = Manner { every: 5, timeout: PATIENCE, ..Manner::of(probe::Protocol::Tcp) };
-    let mut stream = Stream::start(from, to, &manner).unwrap();
-    stream.wait_for(Duration::from_secs(10), |outcome| matches!(outcome, Outcome::Answered { .. })).unwrap();
+pub(crate) fn talking(from: &Place, to: SocketAddr, manner: &Manner) -> Stream {
+    let mut stream = Stream::start(from, to, manner).unwrap();
+    stream.wait_for(Duration::from_secs(60), |outcome| matches!(outcome, Outcome::Answered { .. })).unwrap();
     stream
 }
 

@@ -32,7 +32,7 @@ pub(super) const NOT_FOUND: i32 = 4712;
 /// Looks one key up, reads both ends of its value, and returns 0.
 pub(super) fn looking(hook: Hook, table: BorrowedFd<'_>, key: &[Part], value_size: usize) -> Vec<u64> {
     let (data, end) = data_and_end(hook);
-    let longest = key.iter().map(|part| part.end()).max().unwrap_or_default();
+    let longest = key.iter().map(Part::end).max().unwrap_or_default();
     let (mut build, mut at) = (Vec::new(), -(key.iter().map(Part::length).sum::<usize>().next_multiple_of(8) as i16));
     let begin = at;
     for part in key {

@@ -89,8 +89,8 @@ pub fn service(name: &str, address: Ipv4Addr, spec: Value) -> Value {
         "metadata": {"namespace": "shop", "name": name, "uid": format!("uid-of-{name}")},
         "spec": {"clusterIP": address, "clusterIPs": [address], "ports": [{"port": 80, "protocol": "TCP"}]},
     });
-    for (field, value) in spec.as_object().into_iter().flatten() {
-        service["spec"][field] = value.clone();
+    if let Value::Object(fields) = spec {
+        fields.into_iter().for_each(|(field, value)| service["spec"][field] = value);
     }
     service
 }

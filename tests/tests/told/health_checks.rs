@@ -13,8 +13,8 @@ fn node(more: Value) -> Value {
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "spec": {},
         "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]},
     });
-    for (field, value) in more.as_object().into_iter().flatten() {
-        node["metadata"][field] = value.clone();
+    if let Value::Object(fields) = more {
+        fields.into_iter().for_each(|(field, value)| node["metadata"][field] = value);
     }
     node
 }
