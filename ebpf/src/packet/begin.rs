@@ -115,6 +115,9 @@ pub(super) fn begin<F: Network, H: Hook, C: Context>(
             }
         }
         if H::CLIENT == Client::Host {
+            if beginning.pinned {
+                to.state |= state::PINNED;
+            }
             // A socket that is connected to the backend already.
             if to.destination == packet.tuple.destination && to.destination_port == packet.tuple.destination_port {
                 return Decision::Pass;
@@ -181,7 +184,7 @@ fn choose<F: Network, H: Hook>(
     to: &mut Flow<F::Address>,
     another: bool,
 ) -> Chosen {
-    let Beginning { packet, service, device, pinned } = *beginning;
+    let Beginning { packet, service, device, .. } = *beginning;
     if another && service.attributes.has(Attributes::AFFINITY) {
         return Chosen::None;
     }
@@ -206,7 +209,7 @@ fn choose<F: Network, H: Hook>(
         source_port: packet.tuple.source_port,
         destination_port: backend.port,
         last_seen: flow::now(),
-        state: state::SEEN | state | if pinned { state::PINNED } else { 0 },
+        state: state::SEEN | state,
         device: if H::CLIENT == Client::Outside { device } else { 0 },
         way: 0,
         reach: 0,

@@ -101,6 +101,11 @@ struct Hop {
     address: [u32; 4],
 }
 
+impl Hop {
+    /// No family: the router that the client came by.
+    const ROUTER: u32 = u32::MAX;
+}
+
 const _: () = assert!(size_of::<Hop>() == size_of::<bpf_redir_neigh>());
 
 /// Where a packet goes on.
@@ -108,8 +113,6 @@ pub(super) struct Way {
     /// 0: the stack takes it.
     device: u32,
     hop: Hop,
-    /// To the router that the client came by.
-    router: bool,
     /// Bytes, from the network header on, that the device carries; only where the packet is larger.
     pub mtu: u32,
 }
@@ -123,7 +126,7 @@ pub(super) enum Found {
 }
 
 impl Way {
-    pub(super) const STACK: Self = Self { device: 0, hop: Hop { family: 0, address: [0; 4] }, router: false, mtu: 0 };
+    pub(super) const STACK: Self = Self { device: 0, hop: Hop { family: 0, address: [0; 4] }, mtu: 0 };
 
     /// True if the packet is sent on from here, past the stack.
     #[inline(always)]
@@ -137,7 +140,7 @@ impl Way {
         if self.device == 0 {
             return NEXT;
         }
-        if self.router {
+        if self.hop.family == Hop::ROUTER {
             return router::send(skb, self.device);
         }
         let hop = if self.hop.family == 0 { ptr::null_mut() } else { (&raw mut self.hop).cast() };
@@ -164,7 +167,9 @@ pub(super) fn find<F: Network, H: Hook>(
     // SAFETY: the context's own field.
     } else if !H::EGRESS || to.device != unsafe { (*skb).ifindex } {
         way.device = to.device;
-        way.router = to.state & state::ROUTER != 0;
+        if to.state & state::ROUTER != 0 {
+            way.hop.family = Hop::ROUTER;
+        }
     }
     if way.device != 0 && protocol::has_ports(packet.tuple.protocol) && !fits(skb, way) {
         return Found::TooBig;

@@ -224,7 +224,8 @@ fn act<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Addres
 }
 
 /// The way is found before the packet is rewritten: one that is too large is answered as it came.
-#[inline(always)]
+// A function of its own: its stack is free again for those who look into errors.
+#[inline(never)]
 fn send<F: Network, H: Hook>(skb: *mut __sk_buff, scratch: &mut Scratch<F::Address>) -> i32 {
     let Scratch { packet, to, .. } = &*scratch;
     let mut way = Way::STACK;
