@@ -17,7 +17,7 @@ fn a_node_port_does_not_make_the_nodes_address_the_services_own() {
     let mut node = Node::new();
     let mut port = port(1, &[1]);
     let external = frontend(7);
-    port.frontends.insert(external, FrontendKind::ExternalIp);
+    port.frontends.insert(external, FrontendKind::ClusterIp);
     node.bring(&[port.clone()]);
     port.frontends.remove(&external);
     port.frontends.insert(Frontend { port: 30_080, ..external }, FrontendKind::NodePort);
