@@ -1,7 +1,6 @@
 //! The IPVS rival, where the kernel has IPVS: Debian's kernels do, and run this in a virtual machine. Needs root.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-mod from_ipvs;
 mod rivals;
 
 use millrace_bench::rivals::{Backend, Ipvs, Rival};

@@ -1,6 +1,8 @@
 //! `millrace-agent cleanup --kube-proxy` on a node with kube-proxy's real layout and others' rules: all of the one goes,
 //! none of the other, and no connection that was translated notices.
 
+mod moving;
+
 use std::{os::unix::fs::symlink, path::Path, thread, time::Duration};
 
 use millrace_bench::rivals::{Backend, Iptables, Nftables, Rival};
@@ -12,9 +14,9 @@ use millrace_tests::{
     probe::{self, Manner},
 };
 
+use self::moving::{assert_went_on, shell, talking, translated, web};
 use crate::rivals::{
     checks::at,
-    moving::{assert_went_on, shell, talking, translated, web},
     stage::{Stage, WEB, services},
 };
 

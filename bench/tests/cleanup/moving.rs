@@ -13,13 +13,13 @@ use millrace_tests::{
     probe::{Manner, Outcome},
 };
 
-use super::{
+use crate::rivals::{
     checks::at,
     stage::{P1, P2, Stage, WEB, WEB_NODE_PORT},
 };
 
-/// The service `web` of [`super::stage::services`], for the agent.
-pub(crate) fn web() -> Service {
+/// The service `web` of [`crate::rivals::stage::services`], for the agent.
+pub(super) fn web() -> Service {
     let both = |address| [false, true].map(|v6| in_family(address, v6));
     let endpoint = |address| Endpoint { address, node: "n1".into(), terminating: false };
     let port = Port { name: "http".into(), protocol: "TCP".into(), port: 80, target: 8080, node_port: WEB_NODE_PORT };
@@ -33,7 +33,7 @@ pub(crate) fn web() -> Service {
 }
 
 /// Where from and where to connections are translated: by DNAT alone, and by both (node port from outside).
-pub(crate) fn translated(stage: &Stage) -> Vec<(Place, SocketAddr)> {
+pub(super) fn translated(stage: &Stage) -> Vec<(Place, SocketAddr)> {
     let both = |v6| {
         let node = in_family(Ipv4Addr::new(10, 0, 0, 1), v6);
         [(stage.pod("client"), at(WEB, v6, 80)), (stage.outside(), SocketAddr::new(node, WEB_NODE_PORT))]
@@ -41,20 +41,20 @@ pub(crate) fn translated(stage: &Stage) -> Vec<(Place, SocketAddr)> {
     [false, true].into_iter().flat_map(both).collect()
 }
 
-pub(crate) fn assert_went_on(stream: Stream, to: SocketAddr) {
+pub(super) fn assert_went_on(stream: Stream, to: SocketAddr) {
     let lines = stream.stop().unwrap();
     let (first, last) = (&lines[0], &lines[lines.len() - 1]);
     assert!(lines.iter().all(|line| line.outcome == first.outcome), "{to}: {lines:?}");
     assert!(last.exchanges > first.exchanges + 50, "{to}: it did not go on: {lines:?}");
 }
 
-pub(crate) fn talking(from: &Place, to: SocketAddr, manner: &Manner) -> Stream {
+pub(super) fn talking(from: &Place, to: SocketAddr, manner: &Manner) -> Stream {
     let mut stream = Stream::start(from, to, manner).unwrap();
     stream.wait_for(Duration::from_secs(60), |outcome| matches!(outcome, Outcome::Answered { .. })).unwrap();
     stream
 }
 
-pub(crate) fn shell(node: &Place, script: &str) -> String {
+pub(super) fn shell(node: &Place, script: &str) -> String {
     let output = node.command("/bin/sh".as_ref()).unwrap().args(["-ec", script]).output().unwrap();
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
