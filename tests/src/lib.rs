@@ -44,4 +44,5 @@ pub mod wire;
 pub mod xdp_pass;
 
 pub mod apiserver;
+pub mod told;
 pub mod view;

@@ -1,11 +1,7 @@
 //! More services than the maps have room for: the others work, and an operator learns which wait and what to do about it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    thread,
-    time::{Duration, Instant},
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use millrace_tests::{
     agent::Agent,
@@ -14,6 +10,7 @@ use millrace_tests::{
     network::Network,
     node::Node,
     probe::{Manner, Protocol},
+    told::{assert_logged, wait_for_metrics},
 };
 use serde_json::json;
 
@@ -21,7 +18,6 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 11);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 12);
 /// An external IP that two Services name.
 const SHARED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 96, 12, number)
@@ -45,32 +41,6 @@ fn served(node: &Node, to: Ipv4Addr) -> bool {
     let place = node.pod("client").unwrap().place();
     let attempts = client::connect(&place, &[to], 1, &Manner::of(Protocol::Tcp)).unwrap();
     attempts.iter().all(|attempt| attempt.outcome.server() == Some("server"))
-}
-
-/// The text of /metrics, asked for from the node itself.
-fn metrics(node: &Node) -> String {
-    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 10249));
-    http::get(&node.netns, to, "/metrics").map_or_else(|_| String::new(), |answer| answer.body)
-}
-
-/// Waits until every one of `lines` stands in /metrics.
-fn wait_for_metrics(node: &Node, agent: &Agent, lines: &[&str]) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let text = metrics(node);
-        let missing: Vec<_> = lines.iter().filter(|line| !text.lines().any(|found| found == **line)).collect();
-        if missing.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{missing:?} are not in\n{text}\n{}", agent.log_tail());
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn assert_logged(agent: &Agent, parts: &[&str]) {
-    let log = agent.log_tail();
-    let said = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-    assert!(said, "no line has {parts:?}:\n{log}");
 }
 
 #[test]

@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ use millrace_tests::{
     node::Node,
     place::Place,
     probe::{Greeting, Manner, Protocol},
+    told::metrics,
 };
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 11);
@@ -240,14 +241,7 @@ fn thousands_of_addresses_that_come_and_go_are_a_few_rounds() {
 
 /// How often the maps were written.
 fn rounds(node: &Node) -> u64 {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect("127.0.0.1:10249")?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: n1\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let text = node.netns.run(ask).unwrap().unwrap();
+    let text = metrics(node);
     let count = text.lines().find_map(|line| line.strip_prefix("kubeproxy_sync_proxy_rules_duration_seconds_count "));
     count.unwrap().parse().unwrap()
 }

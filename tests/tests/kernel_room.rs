@@ -2,12 +2,7 @@
 //! room that comes free is used. (`kernel_limits` asks the same of SERVICES.)
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    thread,
-    time::{Duration, Instant},
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use millrace_tests::{
     agent::Agent,
@@ -16,11 +11,11 @@ use millrace_tests::{
     network::Network,
     node::Node,
     probe::{Manner, Protocol},
+    told::{assert_logged, wait_for_metrics},
 };
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 11);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 12);
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A map with room for two Services of one endpoint each.
 struct Full {
@@ -110,36 +105,4 @@ fn served(node: &Node, to: Ipv4Addr) -> bool {
     let place = node.pod("client").unwrap().place();
     let attempts = client::connect(&place, &[to], 1, &Manner::of(Protocol::Tcp)).unwrap();
     attempts.iter().all(|attempt| attempt.outcome.server() == Some("server"))
-}
-
-/// The text of /metrics, asked for from the node itself.
-fn metrics(node: &Node) -> String {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect("127.0.0.1:10249")?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: n1\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    node.netns.run(ask).unwrap().unwrap_or_default()
-}
-
-/// Waits until every one of `lines` stands in /metrics.
-fn wait_for_metrics(node: &Node, agent: &Agent, lines: &[&str]) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let text = metrics(node);
-        let missing: Vec<_> = lines.iter().filter(|line| !text.lines().any(|found| found == **line)).collect();
-        if missing.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{missing:?} are not in\n{text}\n{}", agent.log_tail());
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn assert_logged(agent: &Agent, parts: &[&str]) {
-    let log = agent.log_tail();
-    let said = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-    assert!(said, "no line has {parts:?}:\n{log}");
 }

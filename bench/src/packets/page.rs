@@ -32,8 +32,7 @@ any figure, nor is the kernel's own part in a redirection. XDP asks for a flow's
 each flow is met less often than that here, and the kernel is asked for every packet.
 
 Services at random cost more because every packet then meets memory that no packet before it has touched: what 100,000 \
-services and as many flows take does not fit into a processor's own cache, nor their pages into its table of addresses, and \
-each of these misses costs a virtual machine twice. How much that is on this machine is measured beside it, by a program \
+services and as many flows take does not fit into a processor's own cache, nor their pages into its table of addresses. How much that is on this machine is measured beside it, by a program \
 of a few instructions that looks the packet's entry up in the same table and does nothing else: whoever keeps flows in one of \
 the kernel's hashes pays as much. A new flow finds its frontend, its service, its slots and its backend besides, and writes \
 two entries, each over an old one that must be taken out of its place first.";

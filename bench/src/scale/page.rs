@@ -11,8 +11,7 @@ use crate::report::{
     plots::{Line, drawn},
 };
 
-/// The cost of an event with cold caches may differ so much between the smallest cluster and the largest: more pages of
-/// memory have more of a page table.
+/// The cost of an event with cold caches may differ so much between the smallest cluster and the largest.
 const GROWTH: f64 = 1.25;
 
 const NOTE: &str = "Parsed, decided on and written to the kernel's maps on one thread, by the agent's own pipeline. \

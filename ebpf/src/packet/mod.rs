@@ -150,7 +150,7 @@ fn arriving<F: Network>(skb: *mut __sk_buff, l3: u32) -> i32 {
         return incoming::<F>(skb, l3);
     }
     // SAFETY: the context's own field; 0 for what a process of this node sends.
-    if unsafe { (*skb).ingress_ifindex } == 0 && pinned::has_left::<F>(skb) {
+    if unsafe { (*skb).ingress_ifindex } == 0 && pinned::must_leave::<F>(skb) {
         return begun::<F, ToUplink>(skb, l3);
     }
     if glance::arrives_as_it_is::<F>(skb) { NEXT } else { incoming::<F>(skb, l3) }

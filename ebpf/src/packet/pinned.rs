@@ -45,7 +45,7 @@ pub(super) fn left<F: Network>(skb: *mut __sk_buff, tuple: &Tuple<F::Address>) -
 
 /// True for a plain datagram of a process of this node that its socket's backend is not to get.
 #[inline(never)]
-pub(super) fn has_left<F: Network>(skb: *mut __sk_buff) -> bool {
+pub(super) fn must_leave<F: Network>(skb: *mut __sk_buff) -> bool {
     let Some((plain, [_, port])) = glance::plain::<F>(skb) else { return false };
     plain.protocol == protocol::UDP && look::<F>(skb, plain.destination, port) != Left::AsItWas
 }

@@ -3,7 +3,8 @@
 
 use aya_ebpf::{
     bindings::{
-        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LOOKUP_OUTPUT,
+        __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+        BPF_FIB_LOOKUP_OUTPUT,
     },
     helpers::bpf_redirect,
 };
@@ -16,7 +17,6 @@ use super::{
     network::{Network, store},
 };
 use crate::{maps::ROUTERS, stats::count};
-use aya_ebpf::bindings::__sk_buff;
 
 /// True if the answers to this client's packet must go to the router that it came by, which is remembered.
 #[inline(never)]
