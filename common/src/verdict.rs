@@ -63,9 +63,10 @@ verdicts! {
     DropMalformed = "drop_malformed",
     /// A new flow was refused: the connection table is full.
     DropTableFull = "drop_table_full",
-    /// A new flow was refused: its answers could not be told from those of another flow of the same client.
-    DropReplyAmbiguous = "drop_reply_ambiguous",
-    /// A new flow from outside was refused: all ports that were tried for it are taken by flows to the same backend.
+    /// A new flow was given another source port: from its own the client already talks to the same backend, through another
+    /// frontend, and the answers could not be told apart.
+    FlowNewPort = "flow_new_port",
+    /// A new flow was refused: all ports that were tried for it are taken by flows to the same backend.
     DropNoPort = "drop_no_port",
     /// A packet was dropped: the client is not in the load balancer's source ranges.
     DropSourceRange = "drop_source_range",

@@ -33,7 +33,7 @@ use crate::{
     stats::count,
 };
 
-/// Backends that are tried before a flow is refused because its answers would be ambiguous.
+/// Backends that are tried for a socket of the node, which cannot be given another port.
 const ATTEMPTS: u32 = 4;
 
 /// A flow that was not answered yet goes where its first packet went, while that backend serves and its frontend is the
@@ -130,12 +130,7 @@ pub(super) fn begin<F: Network, H: Hook, C: Context>(
         if H::CLIENT == Client::Outside && router::is_needed::<F, C>(context, packet, beginning.device) {
             to.state |= state::ROUTER;
         }
-        let written = if H::CLIENT == Client::Outside && to.source != packet.tuple.source {
-            hidden::<F>(packet, to)
-        } else {
-            write::<F>(packet, to, true)
-        };
-        match written {
+        match named::<F, H>(packet, to) {
             Written::Yes => {
                 count(if moved { Verdict::PacketMoved } else { Verdict::PacketNewFlow });
                 return Decision::Send;
@@ -144,8 +139,8 @@ pub(super) fn begin<F: Network, H: Hook, C: Context>(
                 count(Verdict::PacketForwarded);
                 return Decision::Send;
             }
-            Written::Ambiguous => {}
-            Written::NoPort => {
+            Written::Ambiguous if H::CLIENT == Client::Host => {}
+            Written::Ambiguous => {
                 count(Verdict::DropNoPort);
                 return Decision::Drop;
             }
@@ -155,12 +150,25 @@ pub(super) fn begin<F: Network, H: Hook, C: Context>(
             }
         }
     }
-    if H::CLIENT == Client::Host {
-        // A call that is made anew has more to choose from: where the hooks serve it, no packet has to be led anywhere.
-        return Decision::Refuse;
+    // A call that is made anew has more to choose from: where the hooks serve it, no packet has to be led anywhere.
+    Decision::Refuse
+}
+
+/// Writes the entries under the port that the backend is to see. The client's own, as a rule; another one where the client is
+/// hidden behind the node's address, and where it talks from this port to the same backend through another frontend.
+#[inline(always)]
+fn named<F: Network, H: Hook>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Written {
+    let hides = H::CLIENT == Client::Outside && to.source != packet.tuple.source;
+    let written = if hides { Written::Ambiguous } else { write::<F>(packet, to, true) };
+    match written {
+        Written::Ambiguous if H::CLIENT != Client::Host => {
+            if !hides {
+                count(Verdict::FlowNewPort);
+            }
+            another_port::<F>(packet, to)
+        }
+        written => written,
     }
-    count(Verdict::DropReplyAmbiguous);
-    Decision::Drop
 }
 
 #[derive(Clone, Copy)]
@@ -176,8 +184,8 @@ enum Chosen {
     Nameless,
 }
 
-/// Fills in the forward entry for a chosen backend; for `another` one where the first would not do, which session
-/// affinity does not allow.
+/// Fills in the forward entry for a chosen backend; for `another` one where the first would not do, which session affinity
+/// does not allow.
 #[inline(never)]
 fn choose<F: Network, H: Hook>(
     beginning: &Beginning<'_, F::Address>,
@@ -247,10 +255,8 @@ enum Written {
     Yes,
     /// Another CPU was first: `to` is what it chose.
     ByAnother,
-    /// The answers could not be told from another flow's.
+    /// The answers could not be told from another flow's, whatever port the flow was given.
     Ambiguous,
-    /// The same, whatever port the flow is given.
-    NoPort,
     Full,
 }
 
@@ -263,17 +269,17 @@ struct Search<A> {
     written: Written,
 }
 
-/// Writes the entries of a flow whose client the backend does not see: from the node's address, and from a port that no
-/// other such flow to the same backend has. The entry of its answers is the reservation.
+/// Writes the entries of a flow from a port that no other flow of its address to the same backend has. The entry of its
+/// answers is the reservation.
 #[inline(never)]
-fn hidden<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Written {
+fn another_port<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Written {
     // SAFETY: a helper without arguments.
     let random = unsafe { bpf_get_prandom_u32() };
     let mut search = Search { packet, to, random, written: Written::Ambiguous };
     let callback = probe::<F> as *mut c_void;
     // SAFETY: `probe` has the signature that the kernel calls, and `search` outlives the call.
     unsafe { bpf_loop(snat::PROBES, callback, (&raw mut search).cast(), 0) };
-    if let Written::Ambiguous = search.written { Written::NoPort } else { search.written }
+    search.written
 }
 
 /// Tries one port; 1 ends the search.

@@ -6,5 +6,6 @@ mod datagrams;
 mod endpoints;
 mod errors;
 mod load;
+mod one_port;
 mod uplinks;
 mod world;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use millrace_common::snat::{FIRST_PORT, LAST_PORT};
 use millrace_tests::{
     packet::{Seen, SeenBody, chunk},
     test_run::{Action, Outcome},
@@ -73,15 +74,20 @@ impl Parties {
     fn is_forward(&self, was: &Seen, is: &Seen) -> bool {
         has(&self.frontends, was, was.destination)
             && has(&self.backends, is, is.destination)
-            && (is.source == was.source || self.stand_ins.contains(&is.source.ip()))
+            && (is_client(is.source, was.source) || self.stand_ins.contains(&is.source.ip()))
     }
 
     /// From a backend to a client or who stands in for it, now from a frontend to the client.
     fn is_reverse(&self, was: &Seen, is: &Seen) -> bool {
         has(&self.backends, was, was.source)
             && has(&self.frontends, is, is.source)
-            && (is.destination == was.destination || self.stand_ins.contains(&was.destination.ip()))
+            && (is_client(was.destination, is.destination) || self.stand_ins.contains(&was.destination.ip()))
     }
+}
+
+/// The backend sees the client under its own port, or under another where that one is taken.
+fn is_client(seen: SocketAddr, client: SocketAddr) -> bool {
+    seen.ip() == client.ip() && (seen.port() == client.port() || (FIRST_PORT..=LAST_PORT).contains(&seen.port()))
 }
 
 /// Fragments but the first have no ports.
