@@ -146,6 +146,11 @@ impl Devices {
             }
             DeviceEvent::Addresses(all) => return self.reassign(Assigned { all, ..self.assigned.clone() }),
             DeviceEvent::Outward(uplinks) => return self.reassign(Assigned { uplinks, ..self.assigned.clone() }),
+            DeviceEvent::Unframed { name } => warn!(
+                device = name,
+                "its packets have no Ethernet header (WireGuard, a tunnel, PPP): clients that come by it have no node ports and \
+                 VIPs, and SCTP of this node's own is not translated on it; `--device` names the devices that clients come by"
+            ),
             DeviceEvent::ServicesOfKubeProxy => info!(
                 device = KUBE_IPVS0,
                 "kube-proxy's IPVS mode was here: the addresses of its device are services', not the node's; \

@@ -13,6 +13,8 @@ pub(super) enum Heard {
     Device {
         index: u32,
         name: String,
+        /// What it sends begins with an Ethernet header.
+        framed: bool,
     },
     DeviceGone {
         index: u32,
@@ -51,6 +53,8 @@ pub enum DeviceEvent {
     Addresses(BTreeSet<IpAddr>),
     /// Routes out of the node, or addresses, may be others now: those of uplinks, device by device.
     Outward(Vec<IpAddr>),
+    /// It would be attached to, but its packets begin with the network header, as a tunnel's or WireGuard's do. Told once.
+    Unframed { name: String },
     /// kube-proxy's device is there, whose addresses are not the node's. Told once.
     ServicesOfKubeProxy,
     /// A queue or a filter was put on a device.
@@ -88,6 +92,10 @@ pub(super) struct Devices {
     /// Default routes lead over them, or did: a route that is replaced is gone for a moment, and its device keeps its
     /// programs all the same.
     routed: BTreeSet<u32>,
+    /// Their packets have no Ethernet header, which the programs expect.
+    unframed: BTreeSet<u32>,
+    /// Those of them that were spoken of.
+    lamented: BTreeSet<u32>,
     /// What was told.
     roles: BTreeMap<u32, Role>,
     told: BTreeSet<IpAddr>,
@@ -103,6 +111,8 @@ impl Devices {
             names: BTreeMap::new(),
             addresses: BTreeSet::new(),
             routed: BTreeSet::new(),
+            unframed: BTreeSet::new(),
+            lamented: BTreeSet::new(),
             roles: BTreeMap::new(),
             told: BTreeSet::new(),
             told_of_kube_proxy: false,
@@ -113,7 +123,7 @@ impl Devices {
     /// Takes in one event. What it means for the node's addresses, [`Self::settle`] says.
     pub(super) fn hear(&mut self, heard: Heard) -> Vec<DeviceEvent> {
         match heard {
-            Heard::Device { index, name } => self.device(index, name),
+            Heard::Device { index, name, framed } => self.device(index, name, framed),
             Heard::DeviceGone { index } => {
                 let before = self.addresses.len();
                 self.addresses.retain(|(of, _)| *of != index);
@@ -139,9 +149,9 @@ impl Devices {
         self.addresses.clear();
         for heard in dump {
             match heard {
-                Heard::Device { index, name } => {
+                Heard::Device { index, name, framed } => {
                     unseen.remove(&index);
-                    events.extend(self.device(index, name));
+                    events.extend(self.device(index, name, framed));
                 }
                 Heard::Address { index, address } => drop(self.addresses.insert((index, address))),
                 Heard::DefaultRoute { indices } => events.extend(self.routed(&indices)),
@@ -169,7 +179,10 @@ impl Devices {
         Some(DeviceEvent::Addresses(now))
     }
 
-    fn device(&mut self, index: u32, name: String) -> Vec<DeviceEvent> {
+    fn device(&mut self, index: u32, name: String, framed: bool) -> Vec<DeviceEvent> {
+        if !framed {
+            self.unframed.insert(index);
+        }
         let before = self.has_services(index);
         self.names.insert(index, name);
         let now = self.has_services(index);
@@ -192,7 +205,9 @@ impl Devices {
 
     fn gone(&mut self, index: u32) -> Vec<DeviceEvent> {
         self.names.remove(&index);
-        self.routed.remove(&index);
+        for of in [&mut self.routed, &mut self.unframed, &mut self.lamented] {
+            of.remove(&index);
+        }
         let held = self.roles.remove(&index);
         held.map(|_| DeviceEvent::Release { index, vanished: true }).into_iter().collect()
     }
@@ -201,6 +216,10 @@ impl Devices {
     fn review(&mut self, index: u32) -> Vec<DeviceEvent> {
         let Some(name) = self.names.get(&index) else { return Vec::new() };
         let role = self.selection.role(name, self.routed.contains(&index));
+        if self.unframed.contains(&index) {
+            let news = role.is_some() && self.lamented.insert(index);
+            return news.then(|| DeviceEvent::Unframed { name: name.clone() }).into_iter().collect();
+        }
         if self.roles.get(&index).copied() == role {
             return Vec::new();
         }
@@ -232,7 +251,7 @@ mod tests {
     }
 
     fn device(index: u32, name: &str) -> Heard {
-        Heard::Device { index, name: name.into() }
+        Heard::Device { index, name: name.into(), framed: true }
     }
 
     fn address(index: u32, address: &str) -> Heard {
@@ -358,6 +377,19 @@ mod tests {
         }
         let told = ["10.1.0.1", "fd01::1"].map(|ip| ip.parse().unwrap());
         assert_eq!(devices.outward(), DeviceEvent::Outward(told.into()));
+    }
+
+    #[test]
+    fn a_device_without_ethernet_headers_is_named_and_not_attached_to() {
+        let mut devices = Devices::new(Selection { veth_prefix: "eni".into(), uplinks: BTreeSet::new() });
+        let tunnel = || Heard::Device { index: 2, name: "wg0".into(), framed: false };
+        let named = || DeviceEvent::Unframed { name: "wg0".into() };
+        assert_eq!(devices.hear(tunnel()), [], "nobody wants it");
+        assert_eq!(devices.hear(Heard::DefaultRoute { indices: vec![2] }), [named()]);
+        assert_eq!(devices.hear(tunnel()), [], "it is spoken of once");
+        assert_eq!(devices.replace([tunnel()]), [addresses(&[])]);
+        assert_eq!(devices.hear(Heard::DeviceGone { index: 2 }), []);
+        assert_eq!(devices.hear(device(2, "eni2")), [attach(2, "eni2")], "its index says nothing of the next device");
     }
 
     #[test]

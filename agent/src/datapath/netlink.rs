@@ -13,7 +13,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
-        link::{LinkAttribute, LinkMessage},
+        link::{LinkAttribute, LinkLayerType, LinkMessage},
         route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
     },
 };
@@ -120,8 +120,10 @@ fn heard(message: RouteNetlinkMessage) -> Option<Heard> {
         // Bridges speak of their ports with messages of their own family: leaving a bridge is no vanishing.
         RouteNetlinkMessage::NewLink(link) if link.header.interface_family == AddressFamily::Unspec => {
             let index = link.header.index;
+            // lo's frames look like Ethernet's, too.
+            let framed = matches!(link.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback);
             link.attributes.into_iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some(Heard::Device { index, name }),
+                LinkAttribute::IfName(name) => Some(Heard::Device { index, name, framed }),
                 _ => None,
             })
         }
