@@ -4,6 +4,7 @@
 
 mod in_force;
 mod recorded;
+mod stack;
 mod verifier;
 
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -17,6 +18,7 @@ use millrace_agent::datapath::{self, Feature};
 use crate::{
     in_force::{InForce, Tried},
     recorded::{Record, Table},
+    stack::{MOST, deepest},
     verifier::{Code, Walk},
 };
 
@@ -71,6 +73,18 @@ fn walked(code: &Code, name: &str, info: &ProgramInfo) -> Walk {
     let instructions = info.verified_instruction_count().expect("kernels tell since 5.16");
     assert_eq!(walk.instructions, instructions, "{name}: loaded here, and loaded by aya");
     walk
+}
+
+/// Asked of the programs as every kernel gets them: the oldest one has the least room.
+#[test]
+fn no_chain_of_calls_needs_more_stack_than_the_oldest_kernel_has() {
+    let object = Ebpf::load(datapath::object()).expect("the kernel creates every map and accepts the BTF");
+    let code = Code::over(datapath::object(), &object);
+    for (name, _) in object.programs() {
+        let (bytes, chain) = deepest(code.instructions(name));
+        println!("{name}: {bytes} bytes of stack, by the functions at {chain:?}");
+        assert!(bytes <= MOST, "{name}: {bytes} bytes of stack, of {MOST}, by the functions at {chain:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 use aya::{Ebpf, maps::Map};
 use aya_obj::{
     Object, ProgramSection,
-    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
+    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type},
 };
 
 /// `BPF_LOG_STATS` (include/linux/bpf_verifier.h): nothing but the figures.
@@ -55,10 +55,13 @@ impl Code {
 
     /// Numbers of the kernel's helpers (`enum bpf_func_id`) that a program calls.
     pub(crate) fn helpers(&self, program: &str) -> BTreeSet<i32> {
-        let function = &self.0.functions[&self.0.programs[program].function_key()];
         // What calls a function of the program's own, or the kernel's, has another source register.
-        let calls = function.instructions.iter().filter(|code| code.code == CALL && code.src_reg() == 0);
+        let calls = self.instructions(program).iter().filter(|code| code.code == CALL && code.src_reg() == 0);
         calls.map(|code| code.imm).collect()
+    }
+
+    pub(crate) fn instructions(&self, program: &str) -> &[bpf_insn] {
+        &self.0.functions[&self.0.programs[program].function_key()].instructions
     }
 
     /// Loads a program that aya has loaded already, whose BTF has this id, and lets go of it.
