@@ -10,5 +10,5 @@ use directory::Directory;
 
 #[test]
 fn every_node_chooses_the_endpoints_that_the_tables_say() {
-    selection::all(&Directory::named().unwrap()).unwrap();
+    selection::decide(&selection::read(&Directory::named().unwrap()).unwrap()).unwrap();
 }

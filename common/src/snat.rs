@@ -1,4 +1,5 @@
-//! Which port a flow from outside has on its way to the backend, where the source becomes the node's address.
+//! Which port a flow has on its way to the backend where it cannot be the client's own: because the source becomes the node's
+//! address, or because the client talks from its own to the same backend already, through another frontend.
 
 use crate::select;
 
@@ -6,6 +7,12 @@ use crate::select;
 /// of the ports that the host's own connections have (`net.ipv4.ip_local_port_range` begins at 32768).
 pub const FIRST_PORT: u16 = 1024;
 pub const LAST_PORT: u16 = 29_999;
+
+/// The ports of a client that keeps its address: clear of those that other nodes hide their clients behind, which are clients
+/// here, and of Linux's own choice (from 32768 on). Nobody else's flows are known: a client that binds one of these ports itself,
+/// and goes past the service to the same backend from it, is taken for the other once in some thousand times.
+pub const FIRST_KEPT: u16 = 30_000;
+pub const LAST_KEPT: u16 = 32_767;
 
 /// Ports that are tried before a flow is refused. With half of all ports to one backend taken, one flow in four thousand
 /// million finds none.

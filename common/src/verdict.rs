@@ -63,9 +63,8 @@ verdicts! {
     DropMalformed = "drop_malformed",
     /// A new flow was refused: the connection table is full.
     DropTableFull = "drop_table_full",
-    /// A new flow was given another source port: from its own the client already talks to the same backend, through another
-    /// frontend, and the answers could not be told apart.
-    FlowNewPort = "flow_new_port",
+    /// Not counted any more: such a flow is given another port.
+    DropReplyAmbiguous = "drop_reply_ambiguous",
     /// A new flow was refused: all ports that were tried for it are taken by flows to the same backend.
     DropNoPort = "drop_no_port",
     /// A packet was dropped: the client is not in the load balancer's source ranges.
@@ -96,6 +95,9 @@ verdicts! {
     HostRouted = "host_routed",
     /// A new flow from outside was refused: the node has no address of its own as which it could ask the backend.
     DropNoNodeAddress = "drop_no_node_address",
+    /// A new flow was given another source port: from its own the client already talks to the same backend, through another
+    /// frontend, and the answers could not be told apart.
+    FlowNewPort = "flow_new_port",
 }
 
 /// Entries of STATS: room for verdicts to come without a new layout.

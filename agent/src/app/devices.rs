@@ -148,8 +148,9 @@ impl Devices {
             DeviceEvent::Outward(uplinks) => return self.reassign(Assigned { uplinks, ..self.assigned.clone() }),
             DeviceEvent::Unframed { name } => warn!(
                 device = name,
-                "its packets have no Ethernet header (WireGuard, a tunnel, PPP): clients that come by it have no node ports and \
-                 VIPs, and SCTP of this node's own is not translated on it; `--device` names the devices that clients come by"
+                "its packets have no Ethernet header (WireGuard, a tunnel, PPP), so it is not attached to: clients that come by it \
+                 have no node ports and VIPs, endpoints behind it do not answer clients outside, and what this node's own sockets \
+                 send to services that no hook serves goes out by it; `--device` names the devices that are to be served"
             ),
             DeviceEvent::ServicesOfKubeProxy => info!(
                 device = KUBE_IPVS0,

@@ -180,7 +180,11 @@ impl Devices {
     }
 
     fn device(&mut self, index: u32, name: String, framed: bool) -> Vec<DeviceEvent> {
-        if !framed {
+        // A bond takes after its first device.
+        if framed {
+            self.unframed.remove(&index);
+            self.lamented.remove(&index);
+        } else {
             self.unframed.insert(index);
         }
         let before = self.has_services(index);
@@ -215,20 +219,19 @@ impl Devices {
     /// A device that has another role than it was told to have.
     fn review(&mut self, index: u32) -> Vec<DeviceEvent> {
         let Some(name) = self.names.get(&index) else { return Vec::new() };
-        let role = self.selection.role(name, self.routed.contains(&index));
-        if self.unframed.contains(&index) {
-            let news = role.is_some() && self.lamented.insert(index);
-            return news.then(|| DeviceEvent::Unframed { name: name.clone() }).into_iter().collect();
-        }
+        let wanted = self.selection.role(name, self.routed.contains(&index));
+        let role = wanted.filter(|_| !self.unframed.contains(&index));
+        let news = wanted != role && self.lamented.insert(index);
+        let unframed = news.then(|| DeviceEvent::Unframed { name: name.clone() });
         if self.roles.get(&index).copied() == role {
-            return Vec::new();
+            return unframed.into_iter().collect();
         }
         let released = self.roles.remove(&index).map(|_| DeviceEvent::Release { index, vanished: false });
         let attached = role.map(|role| {
             self.roles.insert(index, role);
             DeviceEvent::Attach { index, name: name.clone(), role }
         });
-        released.into_iter().chain(attached).collect()
+        released.into_iter().chain(attached).chain(unframed).collect()
     }
 
     /// To be told whenever anything has changed that a source address follows from.
@@ -388,6 +391,13 @@ mod tests {
         assert_eq!(devices.hear(Heard::DefaultRoute { indices: vec![2] }), [named()]);
         assert_eq!(devices.hear(tunnel()), [], "it is spoken of once");
         assert_eq!(devices.replace([tunnel()]), [addresses(&[])]);
+        let framed = || Heard::Device { index: 2, name: "wg0".into(), framed: true };
+        assert_eq!(devices.hear(framed()), [uplink(2, "wg0")], "a bond, whose first device came");
+        assert_eq!(
+            devices.hear(tunnel()),
+            [DeviceEvent::Release { index: 2, vanished: false }, named()],
+            "and another"
+        );
         assert_eq!(devices.hear(Heard::DeviceGone { index: 2 }), []);
         assert_eq!(devices.hear(device(2, "eni2")), [attach(2, "eni2")], "its index says nothing of the next device");
     }

@@ -57,7 +57,7 @@ pub fn features() -> Vec<Feature> {
         feature(
             "bpf_loop",
             "5.17",
-            "the programs on uplinks are refused: no search for a free port",
+            "the per-packet programs are refused: no search for a free port",
             helper(packet, BpfHelper::BPF_FUNC_loop),
         ),
         feature(

@@ -176,7 +176,10 @@ impl Watched for core::Node {
         ObjectKey::Node(name(metadata).into())
     }
 
-    fn change(&self, _settings: &Settings) -> Result<Option<Parsed<Change>>, Malformed> {
+    fn change(&self, settings: &Settings) -> Result<Option<Parsed<Change>>, Malformed> {
+        if self.metadata.name.as_ref() != Some(&settings.node_name) {
+            return Ok(None);
+        }
         let change = Change::Node(Some(Box::new(Node::from_resource(self))));
         Ok(Some(Parsed { value: change, problems: Vec::new() }))
     }

@@ -33,8 +33,11 @@ use crate::{
     stats::count,
 };
 
-/// Backends that are tried for a socket of the node, which cannot be given another port.
+/// Backends that are tried where one may be on the node itself, which would not take the packet.
 const ATTEMPTS: u32 = 4;
+
+/// First and number of the ports of clients that keep their address.
+const KEPT: (u32, u32) = (snat::FIRST_KEPT as u32, (snat::LAST_KEPT - snat::FIRST_KEPT) as u32 + 1);
 
 /// A flow that was not answered yet goes where its first packet went, while that backend serves and its frontend is the
 /// same `service`'s.
@@ -130,25 +133,24 @@ pub(super) fn begin<F: Network, H: Hook, C: Context>(
         if H::CLIENT == Client::Outside && router::is_needed::<F, C>(context, packet, beginning.device) {
             to.state |= state::ROUTER;
         }
-        match named::<F, H>(packet, to) {
+        return match named::<F, H>(packet, to) {
             Written::Yes => {
                 count(if moved { Verdict::PacketMoved } else { Verdict::PacketNewFlow });
-                return Decision::Send;
+                Decision::Send
             }
             Written::ByAnother => {
                 count(Verdict::PacketForwarded);
-                return Decision::Send;
+                Decision::Send
             }
-            Written::Ambiguous if H::CLIENT == Client::Host => {}
             Written::Ambiguous => {
                 count(Verdict::DropNoPort);
-                return Decision::Drop;
+                Decision::Drop
             }
             Written::Full => {
                 count(Verdict::DropTableFull);
-                return Decision::Drop;
+                Decision::Drop
             }
-        }
+        };
     }
     // A call that is made anew has more to choose from: where the hooks serve it, no packet has to be led anywhere.
     Decision::Refuse
@@ -158,17 +160,18 @@ pub(super) fn begin<F: Network, H: Hook, C: Context>(
 /// hidden behind the node's address, and where it talks from this port to the same backend through another frontend.
 #[inline(always)]
 fn named<F: Network, H: Hook>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Written {
-    let hides = H::CLIENT == Client::Outside && to.source != packet.tuple.source;
-    let written = if hides { Written::Ambiguous } else { write::<F>(packet, to, true) };
-    match written {
-        Written::Ambiguous if H::CLIENT != Client::Host => {
-            if !hides {
-                count(Verdict::FlowNewPort);
-            }
-            another_port::<F>(packet, to)
-        }
-        written => written,
+    if H::CLIENT == Client::Outside && to.source != packet.tuple.source {
+        return another_port::<F>(packet, to, config::snat_ports());
     }
+    let written = write::<F>(packet, to, true);
+    let Written::Ambiguous = written else { return written };
+    // The node's own ports are kept clear of these.
+    let ports = if H::CLIENT == Client::Host { config::snat_ports() } else { KEPT };
+    let written = another_port::<F>(packet, to, ports);
+    if let Written::Yes = written {
+        count(Verdict::FlowNewPort);
+    }
+    written
 }
 
 #[derive(Clone, Copy)]
@@ -265,6 +268,9 @@ enum Written {
 struct Search<A> {
     packet: *const Packet<A>,
     to: *mut Flow<A>,
+    /// Of the ports that may be tried.
+    first: u32,
+    count: u32,
     random: u32,
     written: Written,
 }
@@ -272,10 +278,14 @@ struct Search<A> {
 /// Writes the entries of a flow from a port that no other flow of its address to the same backend has. The entry of its
 /// answers is the reservation.
 #[inline(never)]
-fn another_port<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>) -> Written {
+fn another_port<F: Network>(
+    packet: &Packet<F::Address>,
+    to: &mut Flow<F::Address>,
+    (first, count): (u32, u32),
+) -> Written {
     // SAFETY: a helper without arguments.
     let random = unsafe { bpf_get_prandom_u32() };
-    let mut search = Search { packet, to, random, written: Written::Ambiguous };
+    let mut search = Search { packet, to, first, count, random, written: Written::Ambiguous };
     let callback = probe::<F> as *mut c_void;
     // SAFETY: `probe` has the signature that the kernel calls, and `search` outlives the call.
     unsafe { bpf_loop(snat::PROBES, callback, (&raw mut search).cast(), 0) };
@@ -286,8 +296,7 @@ fn another_port<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Addres
 extern "C" fn probe<F: Network>(number: u32, search: *mut Search<F::Address>) -> i64 {
     // SAFETY: the kernel hands out our own context, alive during the call, with what its maker borrowed.
     let (search, packet, to) = unsafe { (&mut *search, &*(*search).packet, &mut *(*search).to) };
-    let (first, count) = config::snat_ports();
-    to.source_port = Port::new(snat::port(first, count, search.random, number));
+    to.source_port = Port::new(snat::port(search.first, search.count, search.random, number));
     // Ports of connections that are over, whose last segments may still be on their way, only when others are rare.
     search.written = write::<F>(packet, to, number >= snat::PROBES / 2);
     !matches!(search.written, Written::Ambiguous) as i64
@@ -337,8 +346,13 @@ fn insert_answers<F: Network>(
 fn lost<F: Network>(packet: &Packet<F::Address>, answers: &Tuple<F::Address>, to: &mut Flow<F::Address>) -> Written {
     let winner = F::ct_new().get_ptr(&packet.tuple);
     let won = winner.is_some_and(|entry| flow::read(entry, select::tag(&packet.tuple), to));
-    // The same choice has the same answers' entry.
-    if !won || to.destination != answers.source || to.destination_port != answers.source_port {
+    // The same choice, of the backend and the port, has the same answers' entry.
+    if !won
+        || to.destination != answers.source
+        || to.destination_port != answers.source_port
+        || to.source != answers.destination
+        || to.source_port != answers.destination_port
+    {
         let _ = F::ct_new().remove(answers);
     }
     if won { Written::ByAnother } else { Written::Full }

@@ -3,6 +3,7 @@
 //! the same forms.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod choosing;
 mod directory;
 mod matrix;
 mod run;
@@ -13,6 +14,7 @@ mod table;
 use millrace_common::verdict::Verdict;
 
 use crate::{
+    choosing::Choosing,
     directory::{Directory, Kind},
     matrix::Column,
     scene::Scene,
@@ -22,7 +24,7 @@ use crate::{
 #[test]
 fn a_node_chooses_the_endpoints_that_every_row_says() {
     let directory = Directory::named().unwrap();
-    let cases = selection::all(&directory).unwrap();
+    let cases = selection::decide(&selection::read(&directory).unwrap()).unwrap();
     let cells = cases.into_iter().map(|name| (name, "chosen".to_owned())).collect();
     recorded(&directory, &Column { heading: "decision", cells });
 }
@@ -121,11 +123,24 @@ impl Counted {
 
 fn rows(arguments: &[&str], path: Path, heading: &str, of_the_path: impl Fn(&Case) -> bool) {
     let directory = Directory::named().unwrap();
+    let mut cells = packets(&directory, arguments, path, heading, of_the_path);
+    cells.extend(choices(&directory, arguments, path, heading));
+    recorded(&directory, &Column { heading, cells });
+}
+
+/// The rows of packet flow: the cells of those that this path serves.
+fn packets(
+    directory: &Directory,
+    arguments: &[&str],
+    path: Path,
+    heading: &str,
+    of_the_path: impl Fn(&Case) -> bool,
+) -> Vec<(String, String)> {
     let tables = directory.tables(Kind::Flow).unwrap();
     let cases: Vec<Case> = tables.into_iter().flat_map(|table| table::read(table).unwrap()).collect();
     let cases: Vec<Case> = cases.into_iter().filter(of_the_path).collect();
     if cases.is_empty() {
-        return;
+        return Vec::new();
     }
     let mut scene = Scene::create(arguments, path == Path::ChosenPods).unwrap();
     let mut failed = Vec::new();
@@ -139,8 +154,23 @@ fn rows(arguments: &[&str], path: Path, heading: &str, of_the_path: impl Fn(&Cas
         failed.extend(problems.into_iter().map(|problem| format!("{}: {problem}", case.name)));
     }
     assert!(failed.is_empty(), "with {arguments:?}:\n{}\n{}", failed.join("\n"), scene.stats());
-    let cells = cases.iter().map(|case| (case.name.clone(), run::said(&run::variants(case)))).collect();
-    recorded(&directory, &Column { heading, cells });
+    cases.iter().map(|case| (case.name.clone(), run::said(&run::variants(case)))).collect()
+}
+
+/// The rows of endpoint selection, likewise: over XDP those whose Service somebody outside reaches.
+fn choices(directory: &Directory, arguments: &[&str], path: Path, heading: &str) -> Vec<(String, String)> {
+    let mut cases = selection::read(directory).unwrap();
+    cases.retain(|case| path != Path::Xdp || case.service.reachable);
+    let Some(most) = cases.iter().map(|case| case.endpoints.len()).max() else { return Vec::new() };
+    let mut scene = Choosing::create(arguments, path, most).unwrap();
+    let mut failed = Vec::new();
+    for case in &cases {
+        let problems = scene.run(case).unwrap_or_else(|error| vec![format!("{}: {error:#}", case.name)]);
+        println!("{:6} {heading:12} {}", if problems.is_empty() { "ok" } else { "FAILED" }, case.name);
+        failed.extend(problems);
+    }
+    assert!(failed.is_empty(), "with {arguments:?}:\n{}", failed.join("\n"));
+    cases.into_iter().map(|case| (case.name, choosing::SAID.to_owned())).collect()
 }
 
 /// Of the project's own tables, docs/conformance.md says what every row was run with.

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     fs,
     net::{IpAddr, SocketAddr},
-    path::Path,
     sync::Arc,
 };
 
@@ -25,34 +24,34 @@ struct Table {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    node: CaseNode,
-    service: CaseService,
-    endpoints: Vec<CaseEndpoint>,
-    expect: Expect,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) node: CaseNode,
+    pub(crate) service: CaseService,
+    pub(crate) endpoints: Vec<CaseEndpoint>,
+    pub(crate) expect: Expect,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CaseNode {
-    name: String,
-    zone: String,
+pub(crate) struct CaseNode {
+    pub(crate) name: String,
+    pub(crate) zone: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CaseService {
+pub(crate) struct CaseService {
     #[serde(default)]
-    internal: CasePolicy,
+    pub(crate) internal: CasePolicy,
     #[serde(default)]
-    external: CasePolicy,
+    pub(crate) external: CasePolicy,
     #[serde(default)]
-    reachable: bool,
+    pub(crate) reachable: bool,
 }
 
 #[derive(Default, Deserialize, PartialEq)]
-enum CasePolicy {
+pub(crate) enum CasePolicy {
     #[default]
     Cluster,
     Local,
@@ -60,53 +59,57 @@ enum CasePolicy {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CaseEndpoint {
-    a: IpAddr,
-    node: Option<String>,
-    ready: Option<bool>,
-    serving: Option<bool>,
-    terminating: Option<bool>,
+pub(crate) struct CaseEndpoint {
+    pub(crate) a: IpAddr,
+    pub(crate) node: Option<String>,
+    pub(crate) ready: Option<bool>,
+    pub(crate) serving: Option<bool>,
+    pub(crate) terminating: Option<bool>,
     #[serde(default)]
-    zones: Vec<String>,
+    pub(crate) zones: Vec<String>,
     #[serde(default)]
-    nodes: Vec<String>,
+    pub(crate) nodes: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
-struct Expect {
-    cluster: Option<BTreeSet<IpAddr>>,
-    local: Option<BTreeSet<IpAddr>>,
-    any: bool,
+pub(crate) struct Expect {
+    pub(crate) cluster: Option<BTreeSet<IpAddr>>,
+    pub(crate) local: Option<BTreeSet<IpAddr>>,
+    pub(crate) any: bool,
 }
 
-/// Runs every table of the directory; the names of the cases.
+/// The cases of every table of the directory.
+///
+/// # Errors
+/// A table of another form.
+pub(crate) fn read(directory: &Directory) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for table in directory.tables(Kind::Selection)? {
+        let parsed: Table =
+            serde_saphyr::from_str(&fs::read_to_string(table)?).with_context(|| table.display().to_string())?;
+        cases.extend(parsed.cases);
+    }
+    Ok(cases)
+}
+
+/// Asks the decision of each case; their names.
 ///
 /// # Errors
 /// All cases whose endpoints are not those that were chosen.
-pub(crate) fn all(directory: &Directory) -> Result<Vec<String>> {
-    let mut cases = Vec::new();
-    for table in directory.tables(Kind::Selection)? {
-        cases.extend(run(table)?);
-    }
+pub(crate) fn decide(cases: &[Case]) -> Result<Vec<String>> {
+    let judged = cases.iter().map(|case| {
+        let chosen = choose(case);
+        let problem = (chosen != case.expect).then(|| format!("expected {:?}, chosen {chosen:?}", case.expect));
+        (case.name.clone(), problem)
+    });
+    let cases: Vec<_> = judged.collect();
     for (name, problem) in &cases {
         println!("{:6} {name}", if problem.is_none() { "ok" } else { "FAILED" });
     }
     let failed: Vec<_> = cases.iter().filter(|(_, problem)| problem.is_some()).collect();
     ensure!(failed.is_empty(), "the node chooses other endpoints than these cases say: {failed:#?}");
     Ok(cases.into_iter().map(|(name, _)| name).collect())
-}
-
-/// Each case of a table by name, and what was chosen where that is not what it says.
-fn run(table: &Path) -> Result<Vec<(String, Option<String>)>> {
-    let text = fs::read_to_string(table)?;
-    let Table { cases } = serde_saphyr::from_str(&text).with_context(|| table.display().to_string())?;
-    let judged = cases.into_iter().map(|case| {
-        let chosen = choose(&case);
-        let problem = (chosen != case.expect).then(|| format!("expected {:?}, chosen {chosen:?}", case.expect));
-        (case.name, problem)
-    });
-    Ok(judged.collect())
 }
 
 fn choose(case: &Case) -> Expect {

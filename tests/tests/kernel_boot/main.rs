@@ -18,7 +18,7 @@ use millrace_agent::datapath::{self, Feature};
 use crate::{
     in_force::{InForce, Tried},
     recorded::{Record, Table},
-    stack::{MOST, deepest},
+    stack::{MOST, MOST_FRAMES, deepest},
     verifier::{Code, Walk},
 };
 
@@ -81,8 +81,9 @@ fn no_chain_of_calls_needs_more_stack_than_the_oldest_kernel_has() {
     let object = Ebpf::load(datapath::object()).expect("the kernel creates every map and accepts the BTF");
     let code = Code::over(datapath::object(), &object);
     for (name, _) in object.programs() {
-        let (bytes, chain) = deepest(code.instructions(name));
-        println!("{name}: {bytes} bytes of stack, by the functions at {chain:?}");
+        let (bytes, chain, frames) = deepest(code.instructions(name));
+        println!("{name}: {bytes} bytes of stack, by the functions at {chain:?}; {frames} frames");
+        assert!(frames <= MOST_FRAMES, "{name}: {frames} functions are under way at once, of {MOST_FRAMES}");
         assert!(bytes <= MOST, "{name}: {bytes} bytes of stack, of {MOST}, by the functions at {chain:?}");
     }
 }

@@ -10,6 +10,9 @@ use aya_obj::generated::bpf_insn;
 pub(crate) const MOST: u32 = 512;
 const STEP: u32 = 32;
 
+/// `MAX_CALL_FRAMES` (linux/bpf_verifier.h): the program's own and those of what it calls.
+pub(crate) const MOST_FRAMES: usize = 8;
+
 /// r10, the frame's end.
 const FRAME: u8 = 10;
 
@@ -26,8 +29,8 @@ const LOAD_64: u8 = 0x18;
 const OWN_CALL: u8 = 1;
 const OWN_FUNCTION: u8 = 4;
 
-/// The deepest chain of calls, in bytes, and the first instruction of each function on it.
-pub(crate) fn deepest(code: &[bpf_insn]) -> (u32, Vec<usize>) {
+/// Of all chains of calls: the most bytes, with the first instruction of each function on that chain, and the most frames.
+pub(crate) fn deepest(code: &[bpf_insn]) -> (u32, Vec<usize>, usize) {
     let mut functions: BTreeMap<usize, Vec<usize>> = BTreeMap::from([(0, Vec::new())]);
     functions.extend(code.iter().enumerate().filter_map(|(at, insn)| Some((called(at, insn)?, Vec::new()))));
     let starts: Vec<usize> = functions.keys().copied().collect();
@@ -38,7 +41,12 @@ pub(crate) fn deepest(code: &[bpf_insn]) -> (u32, Vec<usize>) {
         let calls = (start..end).filter_map(|at| called(at, &code[at])).collect();
         functions.insert(start, calls);
     }
-    chain(0, &functions, &frames)
+    let (bytes, chain) = chain(0, &functions, &frames);
+    (bytes, chain, nested(0, &functions))
+}
+
+fn nested(at: usize, calls: &BTreeMap<usize, Vec<usize>>) -> usize {
+    1 + calls[&at].iter().map(|called| nested(*called, calls)).max().unwrap_or_default()
 }
 
 /// The verifier has refused recursion: this ends.
@@ -92,12 +100,12 @@ mod tests {
             insn(0x95, 0, 0, 0, 0),
             insn(0x95, 0, 0, 0, 0), // touches nothing, and counts
         ];
-        assert_eq!(deepest(&code), (128, vec![0, 4]));
+        assert_eq!(deepest(&code), (128, vec![0, 4], 2));
     }
 
     #[test]
     fn an_address_that_is_not_of_the_frame_is_not_counted() {
         let code = [insn(MOVE, 2, FRAME, 0, 0), insn(MOVE, 2, 1, 0, 0), insn(ADD, 2, 0, 0, -100)];
-        assert_eq!(deepest(&code), (STEP, vec![0]));
+        assert_eq!(deepest(&code), (STEP, vec![0], 1));
     }
 }

@@ -114,6 +114,7 @@ impl Contents {
             (_, "") => self.unnamed.push("an object without `kind`; write which kind it is".to_owned()),
             ("", "Service") => self.read::<core::Service>(version, object, settings),
             ("", "Pod") => self.read::<core::Pod>(version, object, settings),
+            ("", "Node") => self.read::<core::Node>(version, object, settings),
             ("", "Namespace") => self.read::<core::Namespace>(version, object, settings),
             ("discovery.k8s.io", "EndpointSlice") => self.read::<discovery::EndpointSlice>(version, object, settings),
             ("networking.k8s.io", "ServiceCIDR") => self.read::<networking::ServiceCIDR>(version, object, settings),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use millrace_common::snat::{FIRST_PORT, LAST_PORT};
+use millrace_common::snat::{FIRST_KEPT, LAST_KEPT};
 use millrace_tests::{
     packet::{Seen, SeenBody, chunk},
     test_run::{Action, Outcome},
@@ -87,7 +87,7 @@ impl Parties {
 
 /// The backend sees the client under its own port, or under another where that one is taken.
 fn is_client(seen: SocketAddr, client: SocketAddr) -> bool {
-    seen.ip() == client.ip() && (seen.port() == client.port() || (FIRST_PORT..=LAST_PORT).contains(&seen.port()))
+    seen.ip() == client.ip() && (seen.port() == client.port() || (FIRST_KEPT..=LAST_KEPT).contains(&seen.port()))
 }
 
 /// Fragments but the first have no ports.
