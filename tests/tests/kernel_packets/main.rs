@@ -4,6 +4,7 @@
 
 mod rig;
 
+mod another_port;
 mod choice;
 mod conversations;
 mod errors;
