@@ -14,6 +14,7 @@ const HUGE: u32 = 100_000;
 pub(super) fn bars(report: &Report) -> Vec<Bar> {
     let mut bars = vec![
         connections(report),
+        rate(report),
         worst(
             report,
             "a datagram and its answer, translated packet by packet, take at most 1.10 of direct ones, at every size",
@@ -62,6 +63,19 @@ fn connections(report: &Report) -> Bar {
     let own = ratios(report, Operation::Connect).map(|ratio| ratio.own).max_by(f64::total_cmp);
     let own = own.map(|own| format!("; the translation itself at most {own:.3} of a connection past it"));
     Bar { found: bar.found + &own.unwrap_or_default(), ..bar }
+}
+
+/// One client, one connection after the other: as many a second as the median one allows.
+fn rate(report: &Report) -> Bar {
+    let of_one = ratios(report, Operation::Request).filter(|ratio| ratio.services == 1);
+    let rate = of_one.map(|ratio| 1.0 / ratio.bare).min_by(f64::total_cmp);
+    Bar {
+        promise: "new connections a second, each with a request, through one service: at least 0.97 of direct ones"
+            .to_owned(),
+        found: rate.map_or_else(not_measured, |rate| format!("{rate:.3} of direct ones, by the median of each")),
+        gaps: Vec::new(),
+        met: rate.map(|rate| rate >= 0.97),
+    }
 }
 
 /// Of every size that is measured unless others are asked for.
