@@ -14,7 +14,7 @@ use millrace_bench::{
         client::{self, Operation, Target, orders},
         count, server,
     },
-    report, rivals, scale, services,
+    report, rivals, scale, services, topology,
 };
 use millrace_tests::interrupt;
 use nix::unistd::Pid;
@@ -101,6 +101,7 @@ fn main() -> Result<()> {
             // Namespaces, cgroups and pins are left behind by a process that just ends.
             interrupt::listen()?;
             probe::prefer()?;
+            topology::stand_aside()?;
             let report = services::run(&options)?;
             report::write(&report, &options.out)?;
             println!("{}", report::markdown::tables(&report));

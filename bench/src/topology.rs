@@ -12,6 +12,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Stdio},
+    sync::OnceLock,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -23,7 +24,7 @@ use millrace_tests::{
     place::{self, Place},
 };
 use nix::{
-    sched::{CpuSet, sched_getaffinity},
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
 };
 use serde::de::DeserializeOwned;
@@ -219,8 +220,34 @@ fn lay_cables(network: &Network) -> Result<()> {
 /// Client and server share a processor, the last that this process may use. On two of them an exchange costs whatever
 /// waking an idle processor does, twice: on a virtual machine more than the path, and now and then nothing.
 fn traffic_cpu() -> Result<usize> {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).context("which processors are there?")?;
-    (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false)).context("no processor to run on")
+    static CHOSEN: OnceLock<usize> = OnceLock::new();
+    if let Some(cpu) = CHOSEN.get() {
+        return Ok(*cpu);
+    }
+    let allowed = allowed()?;
+    let last = (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let last = last.context("no processor to run on")?;
+    Ok(*CHOSEN.get_or_init(|| last))
+}
+
+/// Leaves the traffic its processor, if there is another: whatever this thread starts from now on, agents and rivals' tools
+/// included, runs elsewhere. There they would wait for a client that never pauses, and a proxy look slow that had not been
+/// told yet.
+///
+/// # Errors
+/// The kernel's.
+pub fn stand_aside() -> Result<()> {
+    let traffic = traffic_cpu()?;
+    let mut others = allowed()?;
+    others.unset(traffic)?;
+    if (0..CpuSet::count()).any(|cpu| others.is_set(cpu).unwrap_or(false)) {
+        sched_setaffinity(Pid::from_raw(0), &others).context("leave the traffic's processor")?;
+    }
+    Ok(())
+}
+
+fn allowed() -> Result<CpuSet> {
+    sched_getaffinity(Pid::from_raw(0)).context("which processors are there?")
 }
 
 fn serve(node: &Node) -> Result<Child> {

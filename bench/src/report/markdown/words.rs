@@ -24,8 +24,8 @@ pub(super) fn opening(report: &Report) -> String {
          microseconds**: every ratio is to the direct path of the same run, and stands as median (smallest-largest) of {} \
          runs.\n\n\
          {}{}Machine: {} ({} {}{}, {:.0} GiB), kernel {}{}. Load average {:.1} at the beginning and {:.1} at the \
-         end, the bench's own processes included. Other work of the machine stands back: all tools and agents run at \
-         nice -15, client and server share one processor under SCHED_FIFO.\n",
+         end, the bench's own processes included. Other work of the machine stands back: client and server \
+         share one processor under SCHED_FIFO, all tools and agents run beside it, where there is another, at nice -15.\n",
         match report.families {
             Families::V4 => "",
             Families::V6 => " over IPv6",
