@@ -10,7 +10,8 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only the tests in virtual machines: with kernel 6.1, with 6.12, the essential ones on arm64, or all of these
+    /// Only the tests in virtual machines: with kernel 6.1, with 6.12, the essential ones on arm64, or
+    /// all of these; native: what a run without this has on 6.1 and 6.12
     #[arg(long, value_name = "MACHINE")]
     kernel: Option<kernel::Choice>,
     /// With --kernel: only tests whose name contains this
@@ -37,6 +38,7 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     }
     let task = match arguments.kernel {
         None => kernel::Task::Differing,
+        Some(kernel::Choice::Native) if arguments.filter.is_none() => kernel::Task::Differing,
         Some(_) => kernel::Task::Test(arguments.filter.as_deref()),
     };
     let names: Vec<_> = machines.iter().map(|machine| machine.name).collect();

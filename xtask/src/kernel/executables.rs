@@ -44,8 +44,10 @@ impl Executables {
         self
     }
 
-    pub(crate) fn leave_out(&mut self, names: &[&str]) {
-        self.tests.retain(|(name, _)| !names.contains(&name.as_str()));
+    /// Leaves out all tests but those of these names; the names of what is left out.
+    pub(crate) fn keep(&mut self, names: &[&str]) -> Vec<String> {
+        let left = self.tests.extract_if(.., |(name, _)| !names.contains(&name.as_str()));
+        left.map(|(name, _)| name).collect()
     }
 
     /// What stands for the processes in pods, where it is among them.

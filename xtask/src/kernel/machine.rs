@@ -88,7 +88,7 @@ impl Platform {
 #[derive(Clone, Copy)]
 pub(crate) enum Choice {
     One(&'static Machine),
-    /// Those that run what is built here: for every run of the tests.
+    /// Those that run what is built here, with what every run of the tests has on them.
     Native,
     All,
 }
@@ -107,12 +107,17 @@ impl FromStr for Choice {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        if word == "all" {
-            return Ok(Self::All);
+        match word {
+            "all" => return Ok(Self::All),
+            "native" => return Ok(Self::Native),
+            _ => {}
         }
         let machine = MACHINES.iter().find(|machine| machine.name == word);
         machine.map(Self::One).ok_or_else(|| {
-            format!("one of {}, all", MACHINES.iter().map(|machine| machine.name).collect::<Vec<_>>().join(", "))
+            format!(
+                "one of {}, native, all",
+                MACHINES.iter().map(|machine| machine.name).collect::<Vec<_>>().join(", ")
+            )
         })
     }
 }
@@ -134,6 +139,6 @@ mod tests {
     #[test]
     fn a_machine_goes_by_its_name_and_another_word_is_told_what_there_is() {
         assert_eq!(names("arm64".parse().expect("a choice")), ["arm64"]);
-        assert_eq!("6.13".parse::<Choice>().err(), Some("one of 6.1, 6.12, arm64, all".to_owned()));
+        assert_eq!("6.13".parse::<Choice>().err(), Some("one of 6.1, 6.12, arm64, native, all".to_owned()));
     }
 }
