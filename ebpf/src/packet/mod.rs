@@ -5,6 +5,7 @@
 
 mod begin;
 mod deliver;
+mod entries;
 mod flow;
 mod forward;
 mod fragment;
