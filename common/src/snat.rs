@@ -10,7 +10,7 @@ pub const LAST_PORT: u16 = 29_999;
 
 /// The ports of a client that keeps its address: clear of those that other nodes hide their clients behind, which are clients
 /// here, and of Linux's own choice (from 32768 on). Nobody else's flows are known: a client that binds one of these ports itself,
-/// and goes past the service to the same backend from it, is taken for the other once in some thousand times.
+/// and goes past the service to the same backend from it, is taken for the other if a moved flow was given that very port.
 pub const FIRST_KEPT: u16 = 30_000;
 pub const LAST_KEPT: u16 = 32_767;
 

@@ -37,7 +37,7 @@ const ESSENTIAL: &str =
 
 /// What a run of everything has on each kernel of the matrix: that it loads the programs, that an agent's devices have them
 /// and a restart takes them over, what the programs do with packets, and the tables with sockets and packet by packet. What
-/// else there is runs on this machine's own kernel, and with `--kernel 6.1`, `6.12` or `all`: emulated, it takes an hour.
+/// else there is runs on this machine's own kernel, and with `--kernel 6.1`, `6.12` or `all`: emulated, each file takes minutes.
 const DIFFERING: [&str; 4] = ["kernel_boot", "kernel_restart", "kernel_packets", "conformance"];
 /// Of these, by names of tests: what goes by programs that the others run.
 const ELSEWHERE: &str = "--skip to_chosen_pods_of --skip over_native_xdp --skip over_generic_xdp";
