@@ -74,12 +74,13 @@ impl Choosing {
         self.agent.settle(&self.manifests)?;
         let mut problems = Vec::new();
         let before = self.counted()?;
-        for asked in self.asked(case)? {
-            if let Err(error) = self.ask(case, &asked) {
+        let all = self.asked(case)?;
+        for asked in &all {
+            if let Err(error) = self.ask(case, asked) {
                 problems.push(format!("{}: {:?} {}: {error:#}", case.name, asked.protocol, asked.to));
             }
         }
-        problems.extend(self.not_of_the_path(case, before)?.map(|problem| format!("{}: {problem}", case.name)));
+        problems.extend(self.not_of_the_path(&all, before)?.map(|problem| format!("{}: {problem}", case.name)));
         // A datagram from a port that was used before would go on with a flow of the row before it.
         self.manifests.remove("row.yaml")?;
         self.agent.settle(&self.manifests)?;
@@ -134,10 +135,9 @@ impl Choosing {
         Ok([node.count(Verdict::SocketTranslated)?, node.count(Verdict::XdpServed)?])
     }
 
-    fn not_of_the_path(&self, case: &Case, before: [u64; 2]) -> Result<Option<String>> {
+    fn not_of_the_path(&self, asked: &[Asked], before: [u64; 2]) -> Result<Option<String>> {
         let now = self.counted()?;
         let [sockets, xdp] = [now[0] - before[0], now[1] - before[1]];
-        let asked = self.asked(case)?;
         let inside = asked.iter().any(|asked| !asked.outside && !asked.servers.is_empty());
         let elsewhere = asked.iter().flat_map(|asked| &asked.servers).any(|server| server.starts_with(ELSEWHERE));
         let wrong = match self.path {

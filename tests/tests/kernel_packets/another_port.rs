@@ -138,9 +138,7 @@ fn a_pod_that_meets_itself_through_two_frontends_has_two_other_ends() {
 #[test]
 fn two_frontends_from_one_port_are_two_ports_to_the_backend() {
     for (cast, number) in casts().into_iter().flat_map(|cast| [(cast, protocol::UDP), (cast, protocol::TCP)]) {
-        let mut rig = Rig::new();
-        rig.service(&cast, &[(1, cast.one)]);
-        rig.frontend(1, cast.vip, number, FrontendKind::LoadBalancer);
+        let rig = two_frontends(&cast, cast.one, number);
         let question = |source, to| match number {
             protocol::UDP => Packet::udp(source, to, b"question"),
             _ => Packet::tcp(source, to, Flags::SYN),
@@ -178,9 +176,7 @@ fn two_frontends_from_one_port_are_two_ports_to_the_backend() {
 #[test]
 fn a_flow_that_is_over_leaves_its_port_to_the_next() {
     for cast in casts() {
-        let mut rig = Rig::new();
-        rig.service(&cast, &[(1, cast.one)]);
-        rig.frontend(1, cast.vip, protocol::TCP, FrontendKind::LoadBalancer);
+        let rig = two_frontends(&cast, cast.one, protocol::TCP);
         let first = Packet::tcp(cast.client, cast.service, Flags::SYN);
         let second = Packet::tcp(cast.client, cast.vip, Flags::SYN);
         rig.pod_sends(&first);

@@ -2,10 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use millrace_common::{address::protocol, frontend::FrontendKind, service::SetWord};
+use millrace_common::{address::protocol, frontend::FrontendKind, service::SetWord, verdict::Verdict};
 use millrace_tests::{address::in_family, packet::Seen, test_run::Action};
 
-use super::{Node, assert_sent_with, casts, node_port};
+use super::{Node, assert_sent_with, casts, hidden_with, node_port};
 use crate::rig::{Rig, answer, openings};
 
 /// A pod of this node that uses the node port is answered at its own veth, not where its backend's packets come in.
@@ -24,6 +24,30 @@ fn answers_to_pods_are_left_to_their_veths() {
             }
             assert_eq!(rig.pod_is_sent(&reply).seen().unwrap().source, cast.node_port);
         }
+    }
+}
+
+/// From one port it asks two frontends that have one backend: the second flow has a port that the node keeps for such flows.
+#[test]
+fn a_process_that_asks_two_frontends_from_one_port_is_answered_by_both() {
+    let node = Node::new();
+    for cast in casts() {
+        let mut rig = Rig::new();
+        let frontends = [80, 81].map(|port| SocketAddr::new(cast.router.ip(), port));
+        for (frontend, protocol) in frontends.into_iter().flat_map(|to| [(to, protocol::TCP), (to, protocol::UDP)]) {
+            rig.frontend(1, frontend, protocol, FrontendKind::LoadBalancer);
+        }
+        rig.backends(1, &[(1, cast.elsewhere)]);
+        let process = SocketAddr::new(cast.node_port.ip(), 40_003);
+        for (first, second) in openings(process, frontends[0]).into_iter().zip(openings(process, frontends[1])) {
+            assert_sent_with(64, &node.sends(&rig, &first), process, cast.elsewhere);
+            let seen = hidden_with(64, &node.sends(&rig, &second), process.ip(), cast.elsewhere);
+            for (to, frontend) in [(process, frontends[0]), (seen, frontends[1])] {
+                let back = node.gets(&rig, &answer(&first, cast.elsewhere, to)).seen().unwrap();
+                assert_eq!((back.source, back.destination), (frontend, process));
+            }
+        }
+        assert_eq!(rig.count(Verdict::FlowNewPort), 2, "{:?}", rig.counts());
     }
 }
 
