@@ -126,7 +126,7 @@ fn restarts(socket_lb: &'static str) {
     let place = world.network.node("n1").unwrap().pod("client").unwrap().place();
     let targets = [addresses(SHOP), addresses(BANK)].concat();
     // Every second millisecond; an emulated machine would do nothing else, and the agent would never start.
-    let every = if env::var_os("MILLRACE_MACHINE").is_some() { 20 } else { 2 };
+    let every = if env::var_os("MILLRACE_MACHINE").is_some() { 100 } else { 2 };
     let manner = |protocol| Manner { every, ..Manner::of(protocol) };
     let tcp = Load::start(&place, &targets, 2, &manner(Protocol::Tcp)).unwrap();
     let udp = Load::start(&place, &targets, 1, &manner(Protocol::Udp)).unwrap();

@@ -1,6 +1,6 @@
 //! What is read from a directory, and with how much effort.
 
-use std::{fs, time::Instant};
+use std::{fs, net::IpAddr, time::Instant};
 
 use millrace_agent::watch::{Settings, dir};
 use millrace_tests::view::View;
@@ -50,6 +50,27 @@ async fn an_object_without_a_namespace_is_in_the_default_one() {
     })
     .await;
     assert_eq!(source.view.service_names(), ["default/cart"]);
+}
+
+/// As `kubectl get nodes -o yaml` lists them: this one tells its zone and addresses, the others nothing.
+#[tokio::test]
+async fn of_all_nodes_this_one_is_read() {
+    let source = Source::start(|root| {
+        let node = |name: &str, zone: &str, ip: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  labels: {{topology.kubernetes.io/zone: {zone}}}\n\
+                 spec: {{}}\nstatus:\n  addresses: [{{type: InternalIP, address: {ip}}}]\n"
+            )
+        };
+        let all = [("n0", "a", "10.0.0.5"), ("n1", "b", "10.0.0.6"), ("n9", "c", "10.0.0.7")];
+        let all: String = all.into_iter().map(|(name, zone, ip)| node(name, zone, ip)).collect();
+        fs::write(root.join("nodes.yaml"), all).unwrap();
+    })
+    .await;
+    let node = source.view.node.unwrap();
+    assert_eq!(node.zone.as_deref(), Some("b"));
+    assert_eq!(*node.addresses, ["10.0.0.6".parse::<IpAddr>().unwrap()]);
+    assert_eq!((source.view.rejected.len(), source.view.health.other_kinds.get()), (0, 0));
 }
 
 #[tokio::test]
