@@ -14,6 +14,8 @@ pub mod ether {
     /// 802.1Q and 802.1ad: a VLAN tag of four bytes comes first.
     pub const VLAN: u16 = 0x8100u16.to_be();
     pub const VLAN_OUTER: u16 = 0x88a8u16.to_be();
+    /// The bits of a tag that are the VLAN's number; host order, as in `vlan_tci`.
+    pub const VLAN_NUMBER: u32 = 0xfff;
     /// Offset of the EtherType.
     pub const TYPE: u32 = 12;
     /// Bytes before the network header without a tag.

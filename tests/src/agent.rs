@@ -6,14 +6,12 @@ use std::{
     ffi::{CStr, CString},
     fs::{self, File},
     io,
-    net::{IpAddr, Ipv4Addr},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
         process::{CommandExt, ExitStatusExt},
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -28,7 +26,8 @@ use nix::{
 
 use crate::{
     interrupt,
-    manifests::{Manifests, Port, Service},
+    manifests::Manifests,
+    mark::Mark,
     node::Node,
     place::{self, Place},
 };
@@ -138,24 +137,24 @@ impl Agent {
         Ok(Self { child, binary, bpffs: node.bpffs.path.clone(), log })
     }
 
-    /// Waits until what the manifests say now is in force: writes one more Service and waits for it to show.
+    /// Waits until what the manifests say now is in force: writes one more Service and waits for it to be.
     ///
     /// # Errors
     /// If that takes too long or the agent has ended; with the end of its log.
     pub fn settle(&mut self, manifests: &Manifests) -> Result<()> {
-        let name = mark(manifests)?;
-        self.wait_for_service(&name)
+        let mark = Mark::write(manifests)?;
+        self.wait_for(&mark)
     }
 
-    /// Waits until `services` shows a Service by this name.
+    /// Waits until the programs know a Service.
     ///
     /// # Errors
     /// As [`Agent::settle`], and [`interrupt::Interrupted`].
-    pub fn wait_for_service(&mut self, name: &str) -> Result<()> {
+    pub fn wait_for(&mut self, mark: &Mark) -> Result<()> {
         let start = Instant::now();
         loop {
-            if self.ask(&["services"]).is_ok_and(|text| text.contains(name)) {
-                // The mark is programmed last or nearly so; what shares its batch follows at once.
+            if mark.is_programmed(&self.bpffs) {
+                // It is programmed last or nearly so; what shares its batch follows at once.
                 thread::sleep(Duration::from_millis(30));
                 return Ok(());
             }
@@ -164,10 +163,9 @@ impl Agent {
             }
             if start.elapsed() > PATIENCE {
                 let services = self.ask(&["services"]);
-                bail!("Service {name} is not programmed after {PATIENCE:?}: {services:?}\n{}", self.log_tail());
+                bail!("{mark:?} is not programmed after {PATIENCE:?}: {services:?}\n{}", self.log_tail());
             }
-            // Who asks without pause takes an emulated processor from the agent that is to answer.
-            interrupt::pause((start.elapsed() / 10).clamp(Duration::from_millis(10), Duration::from_secs(2)))?;
+            interrupt::pause(Duration::from_millis(5))?;
         }
     }
 
@@ -320,26 +318,6 @@ fn run_after(
         thread::sleep(Duration::from_millis(5));
     }
     Ok(child.wait_with_output()?)
-}
-
-/// Writes a Service whose name was never used before and returns that name: what was written before it has been read
-/// when it shows.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn mark(manifests: &Manifests) -> Result<String> {
-    static NEXT: AtomicU16 = AtomicU16::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let [high, low] = number.to_be_bytes();
-    let name = format!("mark-{number}");
-    let service = Service {
-        name: name.clone(),
-        cluster_ips: vec![IpAddr::V4(Ipv4Addr::new(10, 97, high, low))],
-        ports: vec![Port { name: "mark".into(), protocol: "TCP".into(), port: 1, target: 1, node_port: 0 }],
-        ..Service::default()
-    };
-    manifests.apply("mark.yaml", &service.objects())?;
-    Ok(name)
 }
 
 /// The agent to run: `MILLRACE_AGENT`, or the one that lies beside the running test; built first where cargo runs the test and the

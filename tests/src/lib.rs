@@ -33,6 +33,7 @@ pub mod pod;
 
 pub mod agent;
 pub mod manifests;
+pub mod mark;
 
 pub mod client;
 pub mod http;

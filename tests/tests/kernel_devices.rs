@@ -90,11 +90,12 @@ fn tcx_links_follow_the_devices_as_they_come_and_go() {
 fn a_device_is_an_uplink_as_soon_as_a_default_route_leads_over_it() {
     let (network, manifests) = (network(), Manifests::create().unwrap());
     let node = network.node("n1").unwrap();
-    let without = ["route del default", "-6 route del default"];
-    for command in without {
+    // Those to other nodes' pods lead out, too; and so does the device of an address that the agent is told.
+    for command in ["route flush proto boot", "-6 route flush proto boot"] {
         ip(node, command);
     }
-    let _agent = Agent::start(node, &manifests, &["--tc", "clsact"]).unwrap();
+    let mut agent = Agent::spawn_nameless(node, &manifests, &["--tc", "clsact"]).unwrap();
+    agent.settle(&manifests).unwrap();
     assert_eq!(filters(node, "uplink"), 0);
     node.netns.ip(&["route add default via 10.0.0.254"]).unwrap();
     wait_until("both programs are on the uplink", || filters(node, "uplink") == 2);

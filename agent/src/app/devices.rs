@@ -78,7 +78,9 @@ impl Devices {
                 self.xdp.release_others(&self.uplinks)?;
                 self.loaded.settle()?;
                 if self.uplinks.is_empty() {
-                    warn!("no default route and no --device: node ports and VIPs are not served to clients outside");
+                    warn!(
+                        "no route out of the node and no --device: node ports and VIPs are not served to clients outside"
+                    );
                 }
                 return Ok(self.assigned.clone());
             }

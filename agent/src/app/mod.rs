@@ -90,7 +90,8 @@ async fn work(config: &Config) -> Result<()> {
 
     let (device_events, heard) = mpsc::channel(AHEAD);
     let changes = datapath::RouteChanges::open(&config.pins)?;
-    let listening = tokio::spawn(datapath::netlink::listen(config.selection(), changes, device_events));
+    let (known, own_changed) = latest::channel(own_addresses::ones(own.held()));
+    let listening = tokio::spawn(datapath::netlink::listen(config.selection(), changes, own_changed, device_events));
     let mut devices = devices::Devices::new(loaded, attacher, xdp, heard);
     let addresses = devices.attach_all().await?;
     for device in config.devices.iter().filter(|device| !datapath::host::has_device(device)) {
@@ -117,7 +118,7 @@ async fn work(config: &Config) -> Result<()> {
     let (checks, asked) = latest::channel(health_checks::HealthChecks::new());
     let (choose, chosen) = latest::channel(ChosenPods::default());
     let watching = Arc::clone(&source_health);
-    let own = own_addresses::Telling::new(own);
+    let own = own_addresses::Telling::new(own, known);
     let told = decide::Told { own, checks, chosen: choose, warnings: warn };
     let decide = decide::Loop::new(pipeline, config.sync_timeout, Arc::clone(&health), metrics.clone(), watching, told);
     let answering = health_checks::serve(asked, Arc::clone(&health));

@@ -1,7 +1,8 @@
 //! Keeps the programs told of the node's own addresses, and says in the log which one backends see, or that there is none.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
+use tokio::sync::watch as latest;
 use tracing::{info, warn};
 
 use crate::{
@@ -11,14 +12,16 @@ use crate::{
 
 pub(super) struct Telling {
     tables: OwnAddressTables,
+    /// Who looks which devices have them.
+    one: latest::Sender<BTreeSet<IpAddr>>,
     /// Families in which clients outside cannot be sent on, as the log has it.
     lacking: BTreeSet<Family>,
     said: Option<OwnAddresses>,
 }
 
 impl Telling {
-    pub(super) fn new(tables: OwnAddressTables) -> Self {
-        Self { tables, lacking: BTreeSet::new(), said: None }
+    pub(super) fn new(tables: OwnAddressTables, one: latest::Sender<BTreeSet<IpAddr>>) -> Self {
+        Self { tables, one, lacking: BTreeSet::new(), said: None }
     }
 
     /// Costs nothing where nothing has changed.
@@ -28,6 +31,7 @@ impl Telling {
     pub(super) fn tell(&mut self, wanted: &OwnAddresses) -> Result<(), TableError> {
         if self.said.as_ref() != Some(wanted) {
             self.say(wanted);
+            self.one.send_replace(ones(wanted));
         }
         if self.tables.held() == wanted { Ok(()) } else { self.tables.apply(wanted) }
     }
@@ -44,11 +48,16 @@ impl Telling {
                 warn!(
                     family = family.name(),
                     "no address of the node's own: clients outside whose backend is on another node are refused \
-                     (drop_no_node_address) until it has one, on a device of a default route, or is told one with --node-ip"
+                     (drop_no_node_address) until it has one, on a device that leads out of it, or is told one with --node-ip"
                 );
             } else if !lacks {
                 self.lacking.remove(&family);
             }
         }
     }
+}
+
+/// Those that the rest of the cluster knows the node by.
+pub(super) fn ones(own: &OwnAddresses) -> BTreeSet<IpAddr> {
+    own.v4.into_iter().chain(own.v6).collect()
 }

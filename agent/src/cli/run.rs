@@ -68,7 +68,8 @@ pub(super) struct Options {
     #[arg(long, env = "MILLRACE_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = service_cidr)]
     service_cidr: Vec<Option<IpNet>>,
     /// A device that leads out of the node: clients behind it reach node ports, load balancer VIPs and external IPs;
-    /// `none`: no device does [default: the devices of the default routes]
+    /// `none`: no device does [default: those of default routes, of routes by way of a router and of the node's own
+    /// addresses]
     #[arg(long, env = "MILLRACE_DEVICE", value_name = "IF", value_delimiter = ',', value_parser = item::<String>)]
     device: Vec<Option<String>>,
     /// The addresses of the node on which node ports are served: ranges, or `primary` for the node's InternalIPs (or

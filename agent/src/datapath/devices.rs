@@ -13,8 +13,7 @@ pub(super) enum Heard {
     Device {
         index: u32,
         name: String,
-        /// What it sends begins with an Ethernet header.
-        framed: bool,
+        link: Link,
     },
     DeviceGone {
         index: u32,
@@ -27,10 +26,21 @@ pub(super) enum Heard {
         index: u32,
         address: IpAddr,
     },
-    /// A default route leads over these.
-    DefaultRoute {
+    /// A route that leads out of the node, goes over these.
+    RouteOut {
         indices: Vec<u32>,
     },
+}
+
+/// How what a device sends begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// With an Ethernet header.
+    Framed,
+    /// So, too, but it never leaves the node.
+    Loopback,
+    /// With the network header.
+    Unframed,
 }
 
 /// What a device is to the data path: it decides which programs it gets.
@@ -66,20 +76,19 @@ pub enum DeviceEvent {
 pub struct Selection {
     /// Empty: none matches by its prefix.
     pub veth_prefix: String,
-    /// Empty: those that default routes lead over.
+    /// Empty: those that lead out of the node. See [`Devices::leads_out`].
     pub uplinks: BTreeSet<String>,
 }
 
 impl Selection {
-    /// `routed`: a default route leads over it.
-    fn role(&self, name: &str, routed: bool) -> Option<Role> {
+    fn role(&self, name: &str, leads_out: bool) -> Option<Role> {
         if self.uplinks.contains(name) {
             return Some(Role::Uplink);
         }
         if !self.veth_prefix.is_empty() && name.starts_with(&self.veth_prefix) {
             return Some(Role::Pod);
         }
-        (routed && self.uplinks.is_empty()).then_some(Role::Uplink)
+        (leads_out && self.uplinks.is_empty()).then_some(Role::Uplink)
     }
 }
 
@@ -89,9 +98,12 @@ pub(super) struct Devices {
     selection: Selection,
     names: BTreeMap<u32, String>,
     addresses: BTreeSet<(u32, IpAddr)>,
-    /// Default routes lead over them, or did: a route that is replaced is gone for a moment, and its device keeps its
-    /// programs all the same.
-    routed: BTreeSet<u32>,
+    /// As which the rest of the cluster knows the node.
+    own: BTreeSet<IpAddr>,
+    /// A default route, a route by way of a router or an address of [`Self::own`] is theirs, or was: one that is replaced is
+    /// gone for a moment, and its device keeps its programs all the same.
+    leading_out: BTreeSet<u32>,
+    loopback: BTreeSet<u32>,
     /// Their packets have no Ethernet header, which the programs expect.
     unframed: BTreeSet<u32>,
     /// Those of them that were spoken of.
@@ -110,7 +122,9 @@ impl Devices {
             selection,
             names: BTreeMap::new(),
             addresses: BTreeSet::new(),
-            routed: BTreeSet::new(),
+            own: BTreeSet::new(),
+            leading_out: BTreeSet::new(),
+            loopback: BTreeSet::new(),
             unframed: BTreeSet::new(),
             lamented: BTreeSet::new(),
             roles: BTreeMap::new(),
@@ -123,7 +137,7 @@ impl Devices {
     /// Takes in one event. What it means for the node's addresses, [`Self::settle`] says.
     pub(super) fn hear(&mut self, heard: Heard) -> Vec<DeviceEvent> {
         match heard {
-            Heard::Device { index, name, framed } => self.device(index, name, framed),
+            Heard::Device { index, name, link } => self.device(index, name, link),
             Heard::DeviceGone { index } => {
                 let before = self.addresses.len();
                 self.addresses.retain(|(of, _)| *of != index);
@@ -132,13 +146,13 @@ impl Devices {
             }
             Heard::Address { index, address } => {
                 self.moved |= self.addresses.insert((index, address)) && !self.has_services(index);
-                Vec::new()
+                if self.own.contains(&address) { self.leads_out(&[index]) } else { Vec::new() }
             }
             Heard::AddressGone { index, address } => {
                 self.moved |= self.addresses.remove(&(index, address)) && !self.has_services(index);
                 Vec::new()
             }
-            Heard::DefaultRoute { indices } => self.routed(&indices),
+            Heard::RouteOut { indices } => self.leads_out(&indices),
         }
     }
 
@@ -149,12 +163,11 @@ impl Devices {
         self.addresses.clear();
         for heard in dump {
             match heard {
-                Heard::Device { index, name, framed } => {
+                Heard::Device { index, .. } => {
                     unseen.remove(&index);
-                    events.extend(self.device(index, name, framed));
+                    events.extend(self.hear(heard));
                 }
-                Heard::Address { index, address } => drop(self.addresses.insert((index, address))),
-                Heard::DefaultRoute { indices } => events.extend(self.routed(&indices)),
+                Heard::Address { .. } | Heard::RouteOut { .. } => events.extend(self.hear(heard)),
                 Heard::DeviceGone { .. } | Heard::AddressGone { .. } => {}
             }
         }
@@ -179,13 +192,23 @@ impl Devices {
         Some(DeviceEvent::Addresses(now))
     }
 
-    fn device(&mut self, index: u32, name: String, framed: bool) -> Vec<DeviceEvent> {
-        // A bond takes after its first device.
-        if framed {
-            self.unframed.remove(&index);
-            self.lamented.remove(&index);
-        } else {
-            self.unframed.insert(index);
+    /// Takes in as which addresses the rest of the cluster knows the node: their devices lead out.
+    pub(super) fn own(&mut self, own: BTreeSet<IpAddr>) -> Vec<DeviceEvent> {
+        self.own = own;
+        let of: Vec<u32> =
+            self.addresses.iter().filter(|(_, address)| self.own.contains(address)).map(|(index, _)| *index).collect();
+        self.leads_out(&of)
+    }
+
+    fn device(&mut self, index: u32, name: String, link: Link) -> Vec<DeviceEvent> {
+        match link {
+            // A bond takes after its first device.
+            Link::Framed => {
+                self.unframed.remove(&index);
+                self.lamented.remove(&index);
+            }
+            Link::Loopback => drop(self.loopback.insert(index)),
+            Link::Unframed => drop(self.unframed.insert(index)),
         }
         let before = self.has_services(index);
         self.names.insert(index, name);
@@ -202,14 +225,15 @@ impl Devices {
         self.names.get(&index).is_some_and(|name| name == KUBE_IPVS0)
     }
 
-    fn routed(&mut self, indices: &[u32]) -> Vec<DeviceEvent> {
-        self.routed.extend(indices);
+    /// Where no operator names uplinks, these are some: clients outside come by them, and endpoints are behind them.
+    fn leads_out(&mut self, indices: &[u32]) -> Vec<DeviceEvent> {
+        self.leading_out.extend(indices);
         indices.iter().flat_map(|index| self.review(*index)).collect()
     }
 
     fn gone(&mut self, index: u32) -> Vec<DeviceEvent> {
         self.names.remove(&index);
-        for of in [&mut self.routed, &mut self.unframed, &mut self.lamented] {
+        for of in [&mut self.leading_out, &mut self.loopback, &mut self.unframed, &mut self.lamented] {
             of.remove(&index);
         }
         let held = self.roles.remove(&index);
@@ -219,7 +243,9 @@ impl Devices {
     /// A device that has another role than it was told to have.
     fn review(&mut self, index: u32) -> Vec<DeviceEvent> {
         let Some(name) = self.names.get(&index) else { return Vec::new() };
-        let wanted = self.selection.role(name, self.routed.contains(&index));
+        // An address of the node's that routers are told of is on lo, and its packets come by other devices.
+        let leads_out = self.leading_out.contains(&index) && !self.loopback.contains(&index);
+        let wanted = self.selection.role(name, leads_out);
         let role = wanted.filter(|_| !self.unframed.contains(&index));
         let news = wanted != role && self.lamented.insert(index);
         let unframed = news.then(|| DeviceEvent::Unframed { name: name.clone() });

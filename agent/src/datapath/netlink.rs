@@ -1,9 +1,10 @@
-//! Listens to rtnetlink: devices, addresses and default routes as they come and go, and that anything has changed which
+//! Listens to rtnetlink: devices, addresses and routes out of the node as they come and go, and that anything has changed which
 //! the ways of packets follow from, without polling.
 
 use std::{
+    collections::BTreeSet,
     io,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -14,25 +15,30 @@ use rtnetlink::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
         link::{LinkAttribute, LinkLayerType, LinkMessage},
-        route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
+        route::{RouteAttribute, RouteMessage, RouteType},
     },
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as latest};
 use tracing::warn;
 
 use super::{
     RouteChanges,
-    devices::{DeviceEvent, Devices, Heard, Selection},
+    devices::{DeviceEvent, Devices, Heard, Link, Selection},
 };
 
 /// Messages that are taken in together, at most.
 const BURST: usize = 4096;
 
-/// Says what is there, then what changes, until nobody listens.
+/// Says what is there, then what changes, until nobody listens. `own`: as which addresses the cluster knows the node.
 ///
 /// # Errors
 /// When the namespace cannot be listened to or read, or `changes` cannot be counted.
-pub async fn listen(selection: Selection, changes: RouteChanges, events: mpsc::Sender<DeviceEvent>) -> io::Result<()> {
+pub async fn listen(
+    selection: Selection,
+    changes: RouteChanges,
+    mut own: latest::Receiver<BTreeSet<IpAddr>>,
+    events: mpsc::Sender<DeviceEvent>,
+) -> io::Result<()> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -47,6 +53,7 @@ pub async fn listen(selection: Selection, changes: RouteChanges, events: mpsc::S
     let (connection, handle, mut messages) = new_multicast_connection(&groups)?;
     let connection = tokio::spawn(connection);
     let mut devices = Devices::new(selection);
+    devices.own(own.borrow_and_update().clone());
     // The subscription stands: what changes during the dump is in `messages`.
     let mut due = anew(&mut devices, &handle).await?;
     loop {
@@ -56,7 +63,16 @@ pub async fn listen(selection: Selection, changes: RouteChanges, events: mpsc::S
                 return Ok(());
             }
         }
-        let Some((message, _)) = messages.next().await else {
+        let message = tokio::select! {
+            message = messages.next() => message,
+            // Who tells the addresses ends with the agent.
+            Ok(()) = own.changed() => {
+                due = devices.own(own.borrow_and_update().clone());
+                due.push(devices.outward());
+                continue;
+            }
+        };
+        let Some((message, _)) = message else {
             return Err(io::Error::other("the kernel closed the rtnetlink socket"));
         };
         let mut burst = vec![message.payload];
@@ -120,10 +136,13 @@ fn heard(message: RouteNetlinkMessage) -> Option<Heard> {
         // Bridges speak of their ports with messages of their own family: leaving a bridge is no vanishing.
         RouteNetlinkMessage::NewLink(link) if link.header.interface_family == AddressFamily::Unspec => {
             let index = link.header.index;
-            // lo's frames look like Ethernet's, too.
-            let framed = matches!(link.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback);
+            let kind = match link.header.link_layer_type {
+                LinkLayerType::Ether => Link::Framed,
+                LinkLayerType::Loopback => Link::Loopback,
+                _ => Link::Unframed,
+            };
             link.attributes.into_iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some(Heard::Device { index, name, framed }),
+                LinkAttribute::IfName(name) => Some(Heard::Device { index, name, link: kind }),
                 _ => None,
             })
         }
@@ -139,7 +158,7 @@ fn heard(message: RouteNetlinkMessage) -> Option<Heard> {
             own_address(message).map(|address| Heard::AddressGone { index, address })
         }
         RouteNetlinkMessage::NewRoute(route) if leads_out(&route) => {
-            Some(Heard::DefaultRoute { indices: devices_of(route) })
+            Some(Heard::RouteOut { indices: devices_of(route) })
         }
         _ => None,
     }
@@ -162,11 +181,19 @@ fn moves_sources(message: &RouteNetlinkMessage) -> bool {
     }
 }
 
-/// A default route of the main table.
+/// A default route, or one by way of a router, of any table: a second interface of a VPC has its own, which rules on the
+/// source lead to. Who is on the link itself may be a container of the node, behind a bridge.
 fn leads_out(route: &RouteMessage) -> bool {
-    route.header.destination_prefix_length == 0
-        && route.header.table == RouteHeader::RT_TABLE_MAIN
-        && route.header.kind == RouteType::Unicast
+    let by_router = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::MultiPath(hops) => hops.iter().flat_map(|hop| &hop.attributes).any(is_router),
+        attribute => is_router(attribute),
+    };
+    let is_default = route.header.destination_prefix_length == 0;
+    route.header.kind == RouteType::Unicast && (is_default || route.attributes.iter().any(by_router))
+}
+
+const fn is_router(attribute: &RouteAttribute) -> bool {
+    matches!(attribute, RouteAttribute::Gateway(_) | RouteAttribute::Via(_))
 }
 
 /// One, or one for each of several next hops.
@@ -183,7 +210,7 @@ fn devices_of(route: RouteMessage) -> Vec<u32> {
 }
 
 /// On a point-to-point device IFA_ADDRESS is the peer's and IFA_LOCAL the node's (linux/if_addr.h).
-fn own_address(message: AddressMessage) -> Option<std::net::IpAddr> {
+fn own_address(message: AddressMessage) -> Option<IpAddr> {
     let mut address = None;
     for attribute in message.attributes {
         match attribute {

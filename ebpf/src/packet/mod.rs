@@ -88,6 +88,9 @@ pub(crate) fn from_pod(ctx: &TcContext) -> i32 {
 #[inline(always)]
 pub(crate) fn from_uplink(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
+    if in_vlan(skb) {
+        return NEXT;
+    }
     match network_header(ctx) {
         Some((ether::IPV4, l3)) => begun::<V4, FromUplink>(skb, l3),
         Some((ether::IPV6, l3)) => begun::<V6, FromUplink>(skb, l3),
@@ -100,7 +103,7 @@ pub(crate) fn to_uplink(ctx: &TcContext) -> i32 {
     let skb = ctx.skb.skb;
     // What came to the node by another device was seen there.
     // SAFETY: the context's own field.
-    if unsafe { (*skb).ingress_ifindex } != 0 {
+    if unsafe { (*skb).ingress_ifindex } != 0 || in_vlan(skb) {
         return NEXT;
     }
     match network_header(ctx) {
@@ -118,6 +121,14 @@ pub(crate) fn to_pod(ctx: &TcContext) -> i32 {
         Some((ether::IPV6, l3)) => arriving::<V6>(skb, l3),
         _ => NEXT,
     }
+}
+
+/// True for a packet of a VLAN that has a device of its own: that one is an uplink, or none. Number 0 is no VLAN but a
+/// priority (IEEE 802.1Q).
+#[inline(always)]
+fn in_vlan(skb: *mut __sk_buff) -> bool {
+    // SAFETY: the context's own fields.
+    unsafe { (*skb).vlan_present != 0 && (*skb).vlan_tci & ether::VLAN_NUMBER != 0 }
 }
 
 /// EtherType and offset of the network header. The kernel keeps a VLAN tag beside the packet, as a rule; here it may

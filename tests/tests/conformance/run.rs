@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    env,
     net::{IpAddr, SocketAddr},
     thread,
     time::Duration,
@@ -174,7 +175,7 @@ fn established(scene: &mut Scene, case: &Case) -> Result<Vec<String>> {
         let (place, _) = scene.client(case.from, variant.v6)?;
         let manner = Manner { timeout: 200, every: 10, ..manner(variant.protocol) };
         let mut stream = Stream::start(&place, to, &manner)?;
-        stream.wait_for(Duration::from_secs(2), |outcome| {
+        stream.wait_for(here(2.0), |outcome| {
             outcome.server().is_some_and(|server| case.service.endpoints.iter().any(|name| name == server))
         })?;
         streams.push((variant, stream));
@@ -193,7 +194,7 @@ fn established(scene: &mut Scene, case: &Case) -> Result<Vec<String>> {
                 return Ok(());
             }
             let moved = |outcome: &Outcome| outcome.server().is_some_and(|server| wanted.contains(server));
-            stream.wait_for(Duration::from_secs_f64(patience), moved)?;
+            stream.wait_for(here(patience), moved)?;
             thread::sleep(Duration::from_millis(200));
             let lines = stream.stop()?;
             ensure!(lines.iter().all(|line| moved(&line.outcome)), "it did not stay there: {lines:?}");
@@ -210,7 +211,7 @@ fn untouched(scene: &Scene, case: &Case, client: &Client, to: SocketAddr, manner
     let wanted = |seen: &Seen| seen.destination == to && seen.source.ip() == client.address;
     let Some(segment) = &case.tcp else {
         let _ = client::connect(&client.place, &[to], 1, &Manner { timeout: 300, ..manner.clone() })?;
-        ensure!(uplink.find(Duration::from_secs(1), wanted)?.is_some(), "nothing to {to} left the node");
+        ensure!(uplink.find(here(1.0), wanted)?.is_some(), "nothing to {to} left the node");
         return Ok(());
     };
     ensure!(case.from == From::Pod, "single segments are sent by the pod");
@@ -221,8 +222,7 @@ fn untouched(scene: &Scene, case: &Case, client: &Client, to: SocketAddr, manner
     let mut packet = Packet::tcp(SocketAddr::new(client.address, 4001), to, flags).payload(b"middle");
     (packet.source_mac, packet.destination_mac) = (pod.mac, pod.host_mac);
     Wire::open(&pod.netns, "eth0")?.send(&packet.frame())?;
-    let seen =
-        uplink.find(Duration::from_secs(1), wanted)?.with_context(|| format!("nothing to {to} left the node"))?;
+    let seen = uplink.find(here(1.0), wanted)?.with_context(|| format!("nothing to {to} left the node"))?;
     let same = matches!(&seen.body, SeenBody::Tcp { flags: f, payload, .. } if *f == flags && payload == b"middle");
     ensure!(same && seen.source == packet.source && seen.checksums_hold(), "it was changed: {seen:?}");
     Ok(())
@@ -263,4 +263,9 @@ fn pause(case: &Case) -> Result<u64> {
 fn seconds(text: &str) -> Result<f64> {
     let number = text.strip_suffix('s').with_context(|| format!("{text} is no time such as 3s"))?;
     Ok(number.parse()?)
+}
+
+/// So many seconds of a row: an emulated machine does in ten what another does in one.
+fn here(seconds: f64) -> Duration {
+    Duration::from_secs_f64(if env::var_os("MILLRACE_MACHINE").is_some() { 10.0 * seconds } else { seconds })
 }

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::{Context, Result};
 use millrace_tests::{
     address::{in_family, twin},
-    agent::{self, Agent},
+    agent::Agent,
     client::{self, Running},
     manifests::{Endpoint, LoadBalancer, Manifests, Port, Service, pod},
+    mark::Mark,
     network::{Network, NodeSpec, OUTSIDE},
     node::Node,
     place::{self, Place},
@@ -89,8 +90,8 @@ impl Scene {
     }
 
     fn settle(&mut self) -> Result<()> {
-        let name = agent::mark(&self.manifests)?;
-        self.agents.iter_mut().try_for_each(|agent| agent.wait_for_service(&name))
+        let mark = Mark::write(&self.manifests)?;
+        self.agents.iter_mut().try_for_each(|agent| agent.wait_for(&mark))
     }
 
     /// A process outside is in no node's cgroup.

@@ -1,8 +1,11 @@
 //! The test binaries that run in a virtual machine, and the agent that they start.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::{Platform, arm64};
@@ -48,6 +51,19 @@ impl Executables {
     pub(crate) fn keep(&mut self, names: &[&str]) -> Vec<String> {
         let left = self.tests.extract_if(.., |(name, _)| !names.contains(&name.as_str()));
         left.map(|(name, _)| name).collect()
+    }
+
+    /// Each of these words is in the name of a test of that binary: one that is mistyped would leave tests out in silence.
+    pub(crate) fn check(&self, name: &str, words: &str) -> Result<()> {
+        let (_, path) =
+            self.tests.iter().find(|(test, _)| test == name).with_context(|| format!("no test binary {name}"))?;
+        for word in words.split_whitespace() {
+            let listed = capture(Command::new(path).args(["--list", word]))?;
+            if !listed.lines().any(|line| line.ends_with(": test")) {
+                bail!("no test of {name} has {word} in its name: nothing would be tested");
+            }
+        }
+        Ok(())
     }
 
     /// What stands for the processes in pods, where it is among them.

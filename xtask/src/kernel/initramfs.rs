@@ -80,7 +80,7 @@ pub(crate) fn build(
     let mut list = String::new();
     for (name, path) in &executables.tests {
         root.copy_stripped(path)?;
-        list.push_str(&format!("{name} {}\n", path.display()));
+        list.push_str(&format!("{name} {} {}\n", path.display(), task.arguments(platform, name)));
     }
     for path in &executables.programs {
         root.copy_stripped(path)?;
@@ -188,20 +188,19 @@ impl Root {
         let bench = executables.probe().map(|path| path.display().to_string()).unwrap_or_default();
         let mut variables = task.variable().to_owned();
         let run = match task {
-            Task::Measure { rivals, .. } => {
+            Task::Measure { arguments, rivals } => {
                 variables.extend(rivals.map(|directory| format!(" MILLRACE_RIVALS={}", directory.display())));
-                SERVICES
+                SERVICES.replace("@ARGUMENTS@", arguments)
             }
             _ => {
                 variables.extend(executables.probe().map(|path| format!(" MILLRACE_BENCH={}", path.display())));
-                TESTS
+                TESTS.to_owned()
             }
         };
         let init = INIT
-            .replace("@RUN@", run)
+            .replace("@RUN@", &run)
             .replace("@BENCH@", &bench)
             .replace("@MODULES@", &modules.join(" "))
-            .replace("@ARGUMENTS@", task.arguments(self.platform))
             .replace("@VARIABLES@", &variables)
             .replace("@DIRECTORY@", &workspace::root().join("tests").display().to_string())
             .replace("@BEGIN@", console::BEGIN)

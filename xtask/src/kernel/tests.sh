@@ -1,10 +1,10 @@
-# The tests, one by one; the console says how each ended.
+# The tests, one by one; the console says how each ended. Arguments are words.
 failed=0
 matching=0
-while read -r name executable; do
+while read -r name executable arguments; do
     cd @DIRECTORY@ || exit 1
-    matching=$((matching + $("$executable" --list @ARGUMENTS@ | grep -c ': test$')))
-    CARGO_MANIFEST_DIR=@DIRECTORY@ "$executable" @ARGUMENTS@ </dev/null 2>&1
+    matching=$((matching + $("$executable" --list $arguments | grep -c ': test$')))
+    CARGO_MANIFEST_DIR=@DIRECTORY@ "$executable" $arguments </dev/null 2>&1
     status=$?
     echo "@RESULT@ $name $status"
     [ $status = 0 ] || failed=1

@@ -7,7 +7,7 @@ fn devices() -> Devices {
 }
 
 fn device(index: u32, name: &str) -> Heard {
-    Heard::Device { index, name: name.into(), framed: true }
+    Heard::Device { index, name: name.into(), link: Link::Framed }
 }
 
 fn address(index: u32, address: &str) -> Heard {
@@ -109,9 +109,9 @@ fn an_empty_prefix_matches_no_device() {
 }
 
 #[test]
-fn where_no_uplink_is_named_it_is_the_device_of_the_default_route() {
+fn where_no_uplink_is_named_those_of_routes_out_of_the_node_are() {
     let mut devices = Devices::new(Selection { veth_prefix: "eni".into(), uplinks: BTreeSet::new() });
-    let route = |indices: &[u32]| Heard::DefaultRoute { indices: indices.into() };
+    let route = |indices: &[u32]| Heard::RouteOut { indices: indices.into() };
     assert_eq!(devices.hear(device(2, "eth0")), []);
     assert_eq!(devices.hear(route(&[2])), [uplink(2, "eth0")]);
     assert_eq!(devices.hear(route(&[2])), []);
@@ -138,13 +138,13 @@ fn the_addresses_of_uplinks_are_told_apart_from_those_of_other_devices() {
 #[test]
 fn a_device_without_ethernet_headers_is_named_and_not_attached_to() {
     let mut devices = Devices::new(Selection { veth_prefix: "eni".into(), uplinks: BTreeSet::new() });
-    let tunnel = || Heard::Device { index: 2, name: "wg0".into(), framed: false };
+    let tunnel = || Heard::Device { index: 2, name: "wg0".into(), link: Link::Unframed };
     let named = || DeviceEvent::Unframed { name: "wg0".into() };
     assert_eq!(devices.hear(tunnel()), [], "nobody wants it");
-    assert_eq!(devices.hear(Heard::DefaultRoute { indices: vec![2] }), [named()]);
+    assert_eq!(devices.hear(Heard::RouteOut { indices: vec![2] }), [named()]);
     assert_eq!(devices.hear(tunnel()), [], "it is spoken of once");
     assert_eq!(devices.replace([tunnel()]), [addresses(&[])]);
-    let framed = || Heard::Device { index: 2, name: "wg0".into(), framed: true };
+    let framed = || Heard::Device { index: 2, name: "wg0".into(), link: Link::Framed };
     assert_eq!(devices.hear(framed()), [uplink(2, "wg0")], "a bond, whose first device came");
     assert_eq!(devices.hear(tunnel()), [DeviceEvent::Release { index: 2, vanished: false }, named()], "and another");
     assert_eq!(devices.hear(Heard::DeviceGone { index: 2 }), []);
@@ -152,8 +152,36 @@ fn a_device_without_ethernet_headers_is_named_and_not_attached_to() {
 }
 
 #[test]
+fn a_device_with_the_address_that_the_cluster_knows_the_node_by_is_an_uplink_whichever_is_heard_of_first() {
+    let mut devices = Devices::new(Selection { veth_prefix: "eni".into(), uplinks: BTreeSet::new() });
+    let own = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    for heard in
+        [device(2, "eth0"), device(3, "eth1"), device(4, "docker0"), address(2, "10.0.0.1"), address(4, "172.17.0.1")]
+    {
+        assert_eq!(devices.hear(heard), []);
+    }
+    assert_eq!(devices.own(own(&["10.0.0.1", "fd01::1"])), [uplink(2, "eth0")]);
+    assert_eq!(devices.hear(address(3, "fd01::1")), [uplink(3, "eth1")]);
+    assert_eq!(devices.hear(gone(2, "10.0.0.1")), [], "a lease may come back");
+    assert_eq!(devices.own(own(&["10.0.0.1"])), []);
+    let events = devices.replace([device(2, "eth0"), device(5, "eth2"), address(5, "10.0.0.1")]);
+    let gone = |index| DeviceEvent::Release { index, vanished: true };
+    assert_eq!(events, [uplink(5, "eth2"), gone(3), addresses(&["10.0.0.1"])]);
+}
+
+#[test]
+fn an_address_on_lo_that_routers_are_told_of_does_not_make_it_an_uplink() {
+    let mut devices = Devices::new(Selection { veth_prefix: "eni".into(), uplinks: BTreeSet::new() });
+    assert_eq!(devices.own(["10.255.0.1".parse().unwrap()].into()), []);
+    assert_eq!(devices.hear(Heard::Device { index: 1, name: "lo".into(), link: Link::Loopback }), []);
+    assert_eq!(devices.hear(address(1, "10.255.0.1")), []);
+}
+
+#[test]
 fn an_operator_who_names_uplinks_decides() {
     let mut devices = devices();
-    assert_eq!(devices.hear(Heard::DefaultRoute { indices: vec![2] }), []);
+    assert_eq!(devices.own(["10.0.0.1".parse().unwrap()].into()), []);
+    assert_eq!(devices.hear(address(2, "10.0.0.1")), []);
+    assert_eq!(devices.hear(Heard::RouteOut { indices: vec![2] }), []);
     assert_eq!(devices.hear(device(2, "eth0")), []);
 }
