@@ -12,6 +12,7 @@ use crate::{
     frontend::{FrontendKey, FrontendValue},
     node::OwnAddress,
     per_packet::Levels,
+    router::Router,
     service::{ServiceName, ServiceRecord, SourceRange},
     socket::{Datagrams, Translation},
 };
@@ -47,6 +48,7 @@ pod!(
     Bucket,
     OwnAddress,
     Levels,
+    Router,
     Translation,
     Datagrams,
 );

@@ -151,7 +151,7 @@ impl Devices {
             DeviceEvent::Unframed { name } => warn!(
                 device = name,
                 "its packets have no Ethernet header (WireGuard, a tunnel, PPP), so it is not attached to: clients that come by it \
-                 have no node ports and VIPs, endpoints behind it do not answer clients outside, and what this node's own sockets \
+                 have no node ports and VIPs, answers of endpoints that come by it are not met, and what this node's own sockets \
                  send to services that no hook serves goes out by it; `--device` names the devices that are to be served"
             ),
             DeviceEvent::ServicesOfKubeProxy => info!(

@@ -68,8 +68,8 @@ pub(super) struct Options {
     #[arg(long, env = "MILLRACE_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = service_cidr)]
     service_cidr: Vec<Option<IpNet>>,
     /// A device that leads out of the node: clients behind it reach node ports, load balancer VIPs and external IPs;
-    /// `none`: no device does [default: those of default routes, of routes by way of a router and of the node's own
-    /// addresses]
+    /// `none`: no device does. Naming one names all: also one behind which endpoints are, on the link itself [default: those
+    /// of default routes, of routes by way of a router and of the node's own addresses]
     #[arg(long, env = "MILLRACE_DEVICE", value_name = "IF", value_delimiter = ',', value_parser = item::<String>)]
     device: Vec<Option<String>>,
     /// The addresses of the node on which node ports are served: ranges, or `primary` for the node's InternalIPs (or
@@ -97,7 +97,7 @@ pub(super) struct Options {
     tc: Tc,
     /// Serve clients outside whose backend is on another node before the kernel makes packets of what they send: in the
     /// driver (`native`), or in the kernel's stack (`generic`). What is out of the ordinary is left to tc, and everything
-    /// where a device refuses
+    /// where a device refuses. A device that carries VLANs must leave their tags in the frame (`ethtool -K DEV rxvlan off`)
     #[arg(long, env = "MILLRACE_XDP", value_enum, default_value_t = ExpressPath::Off)]
     xdp: ExpressPath,
     /// Hand packets from pod to pod of this node past its stack, by its routes: where nothing else looks at what the node

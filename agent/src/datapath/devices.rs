@@ -244,7 +244,8 @@ impl Devices {
     fn review(&mut self, index: u32) -> Vec<DeviceEvent> {
         let Some(name) = self.names.get(&index) else { return Vec::new() };
         // An address of the node's that routers are told of is on lo, and its packets come by other devices.
-        let leads_out = self.leading_out.contains(&index) && !self.loopback.contains(&index);
+        let inward = self.loopback.contains(&index) || self.has_services(index);
+        let leads_out = self.leading_out.contains(&index) && !inward;
         let wanted = self.selection.role(name, leads_out);
         let role = wanted.filter(|_| !self.unframed.contains(&index));
         let news = wanted != role && self.lamented.insert(index);

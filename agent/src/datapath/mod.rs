@@ -13,6 +13,7 @@ pub mod grace;
 pub mod host;
 mod host_routing;
 mod inspect;
+mod left_by_devices;
 mod load;
 mod marks;
 mod memory;

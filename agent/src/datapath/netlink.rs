@@ -117,18 +117,19 @@ async fn dump(handle: &Handle) -> io::Result<Vec<Heard>> {
     let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await.map_err(io::Error::other)?;
     let addresses: Vec<AddressMessage> =
         handle.address().get().execute().try_collect().await.map_err(io::Error::other)?;
-    let mut routes: Vec<RouteMessage> = Vec::new();
+    // A router's node has a million of them, over a few devices.
+    let mut indices = BTreeSet::new();
     let families = [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
     for message in families {
         let mut found = handle.route().get(message).execute();
         while let Some(route) = found.try_next().await.map_err(io::Error::other)? {
-            routes.extend(leads_out(&route).then_some(route));
+            indices.extend(outward(route));
         }
     }
-    let routes = routes.into_iter().map(RouteNetlinkMessage::NewRoute);
+    let route_out = Heard::RouteOut { indices: indices.into_iter().collect() };
     let links = links.into_iter().map(RouteNetlinkMessage::NewLink);
     let addresses = addresses.into_iter().map(RouteNetlinkMessage::NewAddress);
-    Ok(links.chain(addresses).chain(routes).filter_map(heard).collect())
+    Ok(links.chain(addresses).filter_map(heard).chain([route_out]).collect())
 }
 
 fn heard(message: RouteNetlinkMessage) -> Option<Heard> {
@@ -157,8 +158,9 @@ fn heard(message: RouteNetlinkMessage) -> Option<Heard> {
             let index = message.header.index;
             own_address(message).map(|address| Heard::AddressGone { index, address })
         }
-        RouteNetlinkMessage::NewRoute(route) if leads_out(&route) => {
-            Some(Heard::RouteOut { indices: devices_of(route) })
+        RouteNetlinkMessage::NewRoute(route) => {
+            let indices = outward(route);
+            (!indices.is_empty()).then_some(Heard::RouteOut { indices })
         }
         _ => None,
     }
@@ -196,9 +198,12 @@ const fn is_router(attribute: &RouteAttribute) -> bool {
     matches!(attribute, RouteAttribute::Gateway(_) | RouteAttribute::Via(_))
 }
 
-/// One, or one for each of several next hops.
-fn devices_of(route: RouteMessage) -> Vec<u32> {
+/// The devices of a route that leads out: one, or one for each of several next hops.
+fn outward(route: RouteMessage) -> Vec<u32> {
     let mut indices = Vec::new();
+    if !leads_out(&route) {
+        return indices;
+    }
     for attribute in route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => indices.push(index),
@@ -220,4 +225,49 @@ fn own_address(message: AddressMessage) -> Option<IpAddr> {
         }
     }
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter::repeat_n;
+
+    use rtnetlink::packet_route::route::{RouteAddress, RouteNextHop, RouteVia};
+
+    use super::*;
+
+    const PRIVATE: u8 = 200;
+    const NONE: [u32; 0] = [];
+
+    fn route(kind: RouteType, length: u8, attributes: &[RouteAttribute]) -> RouteMessage {
+        let mut route = RouteMessage::default();
+        (route.header.kind, route.header.destination_prefix_length) = (kind, length);
+        (route.header.table, route.attributes) = (PRIVATE, attributes.to_vec());
+        route
+    }
+
+    fn hops(gateway: Option<RouteAttribute>) -> RouteAttribute {
+        let mut hop = RouteNextHop::default();
+        hop.attributes.extend(gateway);
+        let mut hops: Vec<_> = repeat_n(hop, 2).collect();
+        (hops[0].interface_index, hops[1].interface_index) = (7, 8);
+        RouteAttribute::MultiPath(hops)
+    }
+
+    #[test]
+    fn default_routes_and_those_by_way_of_a_router_lead_out_in_whichever_table() {
+        let over = RouteAttribute::Oif(7);
+        let gateway = || RouteAttribute::Gateway(RouteAddress::Inet(Ipv4Addr::new(10, 0, 0, 254)));
+        let via = RouteAttribute::Via(RouteVia::Inet6(Ipv6Addr::LOCALHOST));
+        let unicast = |length, attributes: &[RouteAttribute]| outward(route(RouteType::Unicast, length, attributes));
+        assert_eq!(unicast(0, std::slice::from_ref(&over)), [7]);
+        assert_eq!(unicast(24, &[over.clone(), gateway()]), [7]);
+        assert_eq!(unicast(24, &[over.clone(), via]), [7]);
+        assert_eq!(unicast(24, &[hops(Some(gateway()))]), [7, 8]);
+        assert_eq!(unicast(0, &[hops(None)]), [7, 8]);
+        assert_eq!(unicast(24, &[hops(None)]), NONE);
+        assert_eq!(unicast(24, std::slice::from_ref(&over)), NONE, "who is on the link");
+        for kind in [RouteType::Local, RouteType::BlackHole, RouteType::Unreachable, RouteType::Multicast] {
+            assert_eq!(outward(route(kind, 0, &[over.clone(), gateway()])), NONE, "{kind:?}");
+        }
+    }
 }

@@ -13,11 +13,13 @@ use aya::{
         },
     },
 };
+use millrace_common::router::Router;
 use tracing::{debug, info, warn};
 
 use super::{
     Pins, SetupError,
     devices::Role,
+    left_by_devices::forget,
     netns,
     pins::{at, create_dir, entries, remove_dirs},
     qdisc, syscall,
@@ -39,6 +41,9 @@ const fn programs(role: Role) -> [(&'static str, TcAttachType); 2] {
         Role::Uplink => [("mr_to_uplink", TcAttachType::Egress), ("mr_from_uplink", TcAttachType::Ingress)],
     }
 }
+
+/// By which routers clients came, by device.
+const ROUTERS: &str = "ROUTERS";
 
 /// Where our filters stand among others': early, but not first. The handle tells ours from others' of that priority.
 const PRIORITY: u16 = 7;
@@ -117,7 +122,7 @@ impl Attacher {
             None => drop(self.forget_filters(index)?),
         }
         info!(index, "device let go");
-        Ok(())
+        forget::<Router>(&self.pins, ROUTERS, |of| of == index)
     }
 
     /// Lets go of every device that an earlier agent attached to, except these; of those too that vanished meanwhile,
@@ -132,7 +137,8 @@ impl Attacher {
         let links = entries(&self.pins.links())?;
         let linked = links.iter().filter_map(|pin| pin.strip_prefix(LINK_PREFIX)?.split('-').next()?.parse().ok());
         let others: BTreeSet<u32> = linked.chain(self.filtered()?).filter(|index| !kept.contains(index)).collect();
-        others.into_iter().try_for_each(|index| self.release(index, false))
+        others.into_iter().try_for_each(|index| self.release(index, false))?;
+        forget::<Router>(&self.pins, ROUTERS, |of| !kept.contains(&of))
     }
 
     /// Indices of devices with filters of ours, in this network namespace.

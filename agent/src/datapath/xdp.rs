@@ -5,13 +5,15 @@ use std::{collections::BTreeSet, error::Error, fmt, fs, io, os::fd::AsFd};
 
 use aya::{
     Ebpf,
-    maps::{HashMap, Map, MapData, MapError},
+    maps::HashMap,
     programs::{ProgramError, Xdp, links::FdLink, xdp},
 };
 use tracing::{info, warn};
 
 use super::{
-    Pins, SetupError, driver, netns,
+    Pins, SetupError, driver,
+    left_by_devices::forget,
+    netns,
     pins::{at, entries},
     syscall,
 };
@@ -147,21 +149,7 @@ impl XdpAttacher {
     }
 
     fn forget_targets(&self, goes: impl Fn(u32) -> bool) -> Result<(), SetupError> {
-        let path = self.pins.map(TARGETS);
-        if !path.exists() {
-            return Ok(());
-        }
-        let failed = |source| SetupError::Map { map: TARGETS.to_owned(), operation: "delete", source };
-        let map = MapData::from_pin(&path).and_then(Map::from_map_data).map_err(failed)?;
-        let mut targets: HashMap<_, u32, u32> = map.try_into().map_err(failed)?;
-        let gone: Vec<u32> = targets.keys().collect::<Result<_, _>>().map_err(failed)?;
-        for target in gone.into_iter().filter(|target| goes(*target)) {
-            match targets.remove(&target) {
-                Err(MapError::KeyNotFound) => {}
-                result => result.map_err(failed)?,
-            }
-        }
-        Ok(())
+        forget::<u32>(&self.pins, TARGETS, goes)
     }
 }
 

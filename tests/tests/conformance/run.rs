@@ -173,7 +173,8 @@ fn established(scene: &mut Scene, case: &Case) -> Result<Vec<String>> {
     for variant in variants(case) {
         let to = destination(case.dst.all().first().context("no destination")?, variant.v6)?;
         let (place, _) = scene.client(case.from, variant.v6)?;
-        let manner = Manner { timeout: 200, every: 10, ..manner(variant.protocol) };
+        let timeout = here(0.2).as_millis().try_into()?;
+        let manner = Manner { timeout, every: 10, ..manner(variant.protocol) };
         let mut stream = Stream::start(&place, to, &manner)?;
         stream.wait_for(here(2.0), |outcome| {
             outcome.server().is_some_and(|server| case.service.endpoints.iter().any(|name| name == server))
@@ -187,7 +188,7 @@ fn established(scene: &mut Scene, case: &Case) -> Result<Vec<String>> {
         let judged = (|| {
             if reached.unbroken {
                 // Long enough for the change to be in force and for many exchanges after it.
-                thread::sleep(Duration::from_millis(500));
+                thread::sleep(here(0.5));
                 let lines = stream.stop()?;
                 let kept = lines.iter().all(|line| line.outcome.server().is_some_and(|s| wanted.contains(s)));
                 ensure!(kept && lines.last().is_some_and(|line| line.exchanges > 20), "broken: {lines:?}");
@@ -195,7 +196,7 @@ fn established(scene: &mut Scene, case: &Case) -> Result<Vec<String>> {
             }
             let moved = |outcome: &Outcome| outcome.server().is_some_and(|server| wanted.contains(server));
             stream.wait_for(here(patience), moved)?;
-            thread::sleep(Duration::from_millis(200));
+            thread::sleep(here(0.2));
             let lines = stream.stop()?;
             ensure!(lines.iter().all(|line| moved(&line.outcome)), "it did not stay there: {lines:?}");
             Ok(())

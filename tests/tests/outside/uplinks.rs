@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millrace_common::verdict::Verdict;
+use aya::maps::{HashMap, Map, MapData};
+use millrace_agent::datapath::Pins;
+use millrace_common::{router::Router, verdict::Verdict};
 use millrace_tests::{
     address::in_family,
     agent::Agent,
@@ -118,7 +120,22 @@ fn answers_find_a_client_that_only_its_own_uplink_leads_to() {
             world.serve(&service(&[backend], PORT));
             all_reach(&place, OWN, backend, "a rule on the source");
         }
+        // There is room for the routers of 64 devices, and devices come and go.
+        assert_eq!(routers(&world), 1);
+        world.network.node("n1").unwrap().netns.ip(&["link del uplink2"]).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while routers(&world) > 0 {
+            assert!(Instant::now() < deadline, "the router of a device that is gone is remembered");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
+}
+
+/// How many devices have one that clients came by.
+fn routers(world: &World) -> usize {
+    let pins = Pins::at(&world.network.node("n1").unwrap().bpffs.path);
+    let map = Map::from_map_data(MapData::from_pin(pins.map("ROUTERS")).unwrap()).unwrap();
+    HashMap::<_, u32, Router>::try_from(map).unwrap().keys().count()
 }
 
 /// The way to an endpoint that a rule on the source names, and no route of the main table.

@@ -53,7 +53,8 @@ impl Executables {
         left.map(|(name, _)| name).collect()
     }
 
-    /// Each of these words is in the name of a test of that binary: one that is mistyped would leave tests out in silence.
+    /// There is that binary, and each of these words is in the name of one of its tests: what is mistyped would leave tests out in
+    /// silence.
     pub(crate) fn check(&self, name: &str, words: &str) -> Result<()> {
         let (_, path) =
             self.tests.iter().find(|(test, _)| test == name).with_context(|| format!("no test binary {name}"))?;

@@ -17,15 +17,19 @@ use super::{
 /// offer /dev/kvm and stop at the first instruction that they do not know.
 const KVM_PATIENCE: Duration = Duration::from_secs(6);
 
-/// Emulated, the first word comes after three seconds here.
-const BOOT_PATIENCE: Duration = Duration::from_secs(120);
-
-/// A machine under test may say nothing for so long, then it hangs. A test writes its name before it runs and its verdict
-/// after: this is a little more than the longest that one waits for anything, a quarter of an hour (the race of flips).
-const SILENCE: Duration = Duration::from_secs(960);
+/// Emulated, the first word comes after three seconds here. A machine under test may say nothing for so long, then it hangs: a
+/// test writes its name before it runs and its verdict after, and this is a little more than the longest that one waits for
+/// anything, a quarter of an hour (the race of flips). All tests of one kernel, on a slow host, beside the other kernels, take
+/// less than the whole; a run of everything is bounded by those few that it has.
+const OF_TESTS: Patience = Patience {
+    boot: Duration::from_secs(120),
+    silence: Duration::from_secs(960),
+    whole: Duration::from_secs(2 * 3600),
+};
 
 /// Thousands of services of a rival are laid out in silence, by a processor whose clock counts instructions.
-const FIGURES_SILENCE: Duration = Duration::from_secs(1800);
+const OF_FIGURES: Patience =
+    Patience { silence: Duration::from_secs(1800), whole: Duration::from_secs(4 * 3600), ..OF_TESTS };
 
 /// An emulator that hangs says nothing of what is tested. Nothing else is tried again: see [`next`].
 const BOOTS: u32 = 3;
@@ -55,7 +59,7 @@ const PAIR: [&str; 2] = ["-smp", "2"];
 /// for the record.
 pub(crate) fn boot(machine: &Prepared) -> Result<Vec<String>> {
     let name = machine.name;
-    let ran = machine.run(&PAIR, &[machine.platform.emulated(), &PAIR].concat(), SILENCE)?;
+    let ran = machine.run(&PAIR, &[machine.platform.emulated(), &PAIR].concat(), OF_TESTS)?;
     println!("{name:>5} | {} tests; the slowest:", ran.watched.console.times.tests());
     for (test, took) in ran.watched.console.times.slowest() {
         println!("{name:>5} | {:>8.1} s  {test}", took.as_secs_f64());
@@ -69,7 +73,7 @@ pub(crate) fn measure(machine: &Prepared) -> Result<Measured> {
     let line = format!("file:{}", machine.figures.display());
     let more = [&LARGE[..], &["-serial", &line]].concat();
     let counting = [&COUNTING[..], &TODAY, &more].concat();
-    let ran = machine.run(&[&PAIR[..], &more].concat(), &counting, FIGURES_SILENCE)?;
+    let ran = machine.run(&[&PAIR[..], &more].concat(), &counting, OF_FIGURES)?;
     let emulated = ran.emulated;
     machine.judge(ran, 1)?;
     let figures = fs::read_to_string(&machine.figures)
@@ -81,7 +85,7 @@ pub(crate) fn measure(machine: &Prepared) -> Result<Measured> {
 pub(crate) fn count(machine: &Prepared) -> Result<Vec<String>> {
     machine.forget_boots()?;
     let options = [&COUNTING[..], &REPEATED, &LARGE].concat();
-    machine.judge(machine.emulated(&options, FIGURES_SILENCE, Vec::new())?, machine.tests)
+    machine.judge(machine.emulated(&options, OF_FIGURES, Vec::new())?, machine.tests)
 }
 
 /// A boot that got as far as its tests, and what was before it.
@@ -95,12 +99,12 @@ struct Ran {
 impl Prepared {
     /// Runs it to its end: with the processor's virtualisation and these options, or, where that does not work, with those
     /// for an emulated one.
-    fn run(&self, virtualised: &[&str], emulated: &[&str], silence: Duration) -> Result<Ran> {
+    fn run(&self, virtualised: &[&str], emulated: &[&str], patience: Patience) -> Result<Ran> {
         self.forget_boots()?;
         let mut before = Vec::new();
         if self.platform == Platform::X86 && OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok() {
-            let patience = Patience { boot: KVM_PATIENCE, silence };
-            let watched = watch(self, &[&KVM[..], virtualised].concat(), &patience)?;
+            let short = Patience { boot: KVM_PATIENCE, ..patience };
+            let watched = watch(self, &[&KVM[..], virtualised].concat(), &short)?;
             match next(&watched, true) {
                 Next::Judge => return Ok(Ran { watched, emulated: false, before }),
                 Next::Fail(why) if watched.console.panicked().is_some() => return Err(self.failed("kvm", &why)?),
@@ -108,12 +112,12 @@ impl Prepared {
                 Next::Again(why) | Next::Fail(why) => before.push(self.keep("kvm", &why)?),
             }
         }
-        self.emulated(emulated, silence, before)
+        self.emulated(emulated, patience, before)
     }
 
-    fn emulated(&self, options: &[&str], silence: Duration, mut before: Vec<String>) -> Result<Ran> {
+    fn emulated(&self, options: &[&str], patience: Patience, mut before: Vec<String>) -> Result<Ran> {
         for boot in 1..=BOOTS {
-            let watched = watch(self, options, &Patience { boot: BOOT_PATIENCE, silence })?;
+            let watched = watch(self, options, &patience)?;
             let label = format!("boot-{boot}");
             match next(&watched, boot < BOOTS) {
                 Next::Judge => return Ok(Ran { watched, emulated: true, before }),

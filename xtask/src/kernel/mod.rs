@@ -116,9 +116,11 @@ pub(crate) fn test(machines: &[&'static Machine], task: Task<'_>) -> Result<Vec<
         if matches!(task, Task::Differing) {
             let left = executables.keep(&DIFFERING.map(|(name, _)| name));
             println!("on this machine's own kernel only (elsewhere with --kernel): {}", left.join(" "));
-            for (name, words) in DIFFERING.iter().filter(|(_, words)| !words.is_empty()) {
-                println!("of {name} only: {words}");
+            for (name, words) in DIFFERING {
                 executables.check(name, words)?;
+                if !words.is_empty() {
+                    println!("of {name} only: {words}");
+                }
             }
         }
         if executables.tests.is_empty() {

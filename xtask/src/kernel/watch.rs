@@ -13,18 +13,18 @@ use anyhow::{Context as _, Result};
 
 use super::{Prepared, console::Console};
 
-/// For all tests of one kernel, or for the benchmarks, emulated, on a slow machine, beside the other kernels.
-const LONGEST: Duration = Duration::from_secs(3600);
-
 /// The memory is taken only as it is used.
 const MACHINE: [&str; 7] = ["-m", "2048", "-nographic", "-nodefaults", "-no-reboot", "-serial", "stdio"];
 
 /// How long a machine is waited for.
+#[derive(Clone, Copy)]
 pub(super) struct Patience {
     /// Until its tests begin.
     pub(super) boot: Duration,
     /// Then, from one output to the next.
     pub(super) silence: Duration,
+    /// From its start to its end.
+    pub(super) whole: Duration,
 }
 
 /// Why nobody watches any more.
@@ -105,9 +105,9 @@ fn limit(began: bool, age: Duration, patience: &Patience) -> (Duration, End) {
     if !began {
         return (patience.boot.saturating_sub(age), End::NoBegin(patience.boot));
     }
-    let rest = LONGEST.saturating_sub(age);
+    let rest = patience.whole.saturating_sub(age);
     if rest < patience.silence {
-        (rest, End::TooLong(LONGEST))
+        (rest, End::TooLong(patience.whole))
     } else {
         (patience.silence, End::Silent(patience.silence))
     }
@@ -145,7 +145,11 @@ impl Drop for Running {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience { boot: Duration::from_secs(120), silence: Duration::from_secs(600) };
+    const PATIENCE: Patience = Patience {
+        boot: Duration::from_secs(120),
+        silence: Duration::from_secs(600),
+        whole: Duration::from_secs(3600),
+    };
 
     fn watched(lines: &str, end: End) -> Watched {
         let mut console = Console::default();
@@ -160,7 +164,7 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(limit(false, seconds(100), &PATIENCE), (seconds(20), End::NoBegin(seconds(120))));
         assert_eq!(limit(true, seconds(100), &PATIENCE), (seconds(600), End::Silent(seconds(600))));
-        assert_eq!(limit(true, seconds(3500), &PATIENCE), (seconds(100), End::TooLong(LONGEST)));
+        assert_eq!(limit(true, seconds(3500), &PATIENCE), (seconds(100), End::TooLong(PATIENCE.whole)));
         assert_eq!(limit(true, seconds(4000), &PATIENCE).0, Duration::ZERO);
     }
 
@@ -174,7 +178,7 @@ mod tests {
     #[test]
     fn a_hang_between_tests_names_the_last_one() {
         let lines = "MILLRACE-MACHINE-BEGIN 6.1\nrunning 1 test\ntest quick ... ok\n";
-        let why = watched(lines, End::TooLong(LONGEST)).verdict(1).expect_err("it hung");
+        let why = watched(lines, End::TooLong(PATIENCE.whole)).verdict(1).expect_err("it hung");
         assert!(why.contains("the last test seen: quick (it ended)"), "{why}");
     }
 

@@ -170,11 +170,13 @@ fn a_device_with_the_address_that_the_cluster_knows_the_node_by_is_an_uplink_whi
 }
 
 #[test]
-fn an_address_on_lo_that_routers_are_told_of_does_not_make_it_an_uplink() {
+fn an_address_on_lo_or_of_kube_proxys_does_not_make_an_uplink() {
     let mut devices = Devices::new(Selection { veth_prefix: "eni".into(), uplinks: BTreeSet::new() });
     assert_eq!(devices.own(["10.255.0.1".parse().unwrap()].into()), []);
     assert_eq!(devices.hear(Heard::Device { index: 1, name: "lo".into(), link: Link::Loopback }), []);
     assert_eq!(devices.hear(address(1, "10.255.0.1")), []);
+    devices.hear(device(2, "kube-ipvs0"));
+    assert_eq!(devices.hear(address(2, "10.255.0.1")), [], "a service's external IP");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use millrace_common::{
 };
 use millrace_tests::{
     address::in_family,
-    packet::{Body, Flags, IcmpError, Packet, chunk},
+    packet::{Body, Flags, IcmpError, Packet, Seen, chunk},
     test_run::{self, Action, Outcome},
 };
 
@@ -134,6 +134,13 @@ impl<'a> Scene<'a> {
             assert_ne!(followed.action, Action::Drop);
             self.others.extend([(back, reply, replied), (forth, more, followed)]);
         }
+    }
+
+    /// True for a packet of one of those flows: frames of an earlier scene are changed further, and by chance the node may have
+    /// given the same port again. An end that resets its own flow has ended it.
+    pub(super) fn is_of_others(&self, frame: &[u8]) -> bool {
+        let ends = |frame: &[u8]| Seen::frame(frame).ok().map(|seen| (seen.source, seen.destination, seen.protocol));
+        ends(frame).is_some_and(|of| self.others.iter().any(|(_, other, _)| ends(other) == Some(of)))
     }
 
     /// The flows that nobody meddled with are led as they were.
