@@ -76,7 +76,7 @@ pub enum DeviceEvent {
 pub struct Selection {
     /// Empty: none matches by its prefix.
     pub veth_prefix: String,
-    /// Empty: those that lead out of the node. See [`Devices::leads_out`].
+    /// Empty: those of routes out of the node, and of the address that the cluster knows it by.
     pub uplinks: BTreeSet<String>,
 }
 
