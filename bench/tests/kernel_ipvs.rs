@@ -23,7 +23,7 @@ fn ipvs(stage: &Stage) -> Option<Ipvs> {
     }
     assert!(std::env::var_os("MILLRACE_MACHINE").is_none(), "Debian's kernel has IPVS, and its modules are loaded");
     eprintln!(
-        "SKIPPED: this kernel has no IPVS (CONFIG_IP_VS); `cargo xtask test --kernel all` runs it where there is"
+        "SKIPPED HERE: this kernel has no IPVS (CONFIG_IP_VS); `cargo xtask test` also runs it in virtual machines that have it"
     );
     None
 }

@@ -135,6 +135,29 @@ fn a_rival_that_was_given_up_too_early_to_tell_keeps_its_promise_open() {
 }
 
 #[test]
+fn a_change_of_a_rival_that_was_given_up_is_bounded_by_one_among_fewer_services() {
+    let mut report = whole();
+    let change = |report: &mut Report, services, kind, median| {
+        let size = report.sizes.iter_mut().find(|size| size.services == services).unwrap();
+        let figures = size.figures.iter_mut().find(|figures| figures.kind == kind).unwrap();
+        figures.change = Some(Spread { median, min: median, max: median });
+    };
+    change(&mut report, 10_000, Kind::Millrace, 0.5);
+    for (services, took) in [(100, 90.0), (1000, 100.0)] {
+        change(&mut report, services, Kind::IptablesNft, took);
+    }
+    let large = report.sizes.iter_mut().find(|size| size.services == 10_000).unwrap();
+    let given_up = Figures { given_up: true, ..Figures::skipped(Kind::IptablesNft, "given up".to_owned()) };
+    large.figures.retain(|figures| figures.kind != Kind::IptablesNft);
+    large.figures.push(given_up);
+    let bar = row(&report, "100 times as fast as iptables, nft");
+    assert_eq!(bar.found, "200 times, of what it took among 1,000: no less among more");
+    assert_eq!((bar.verdict(), bar.gaps), ("met where measured", vec!["iptables, nft at 10,000".to_owned()]));
+    change(&mut report, 1000, Kind::IptablesNft, 20.0);
+    assert_eq!(row(&report, "100 times as fast as iptables, nft").met, None, "40 times tells nothing");
+}
+
+#[test]
 fn what_was_not_measured_is_named_wherever_it_would_stand() {
     let page = page(&report());
     assert!(

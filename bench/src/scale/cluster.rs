@@ -21,6 +21,9 @@ pub struct Size {
     pub shape: Shape,
 }
 
+/// Services are as large, in this order, over and over.
+const PATTERN: u32 = 100;
+
 /// How its pods are spread over the services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Shape {
@@ -32,7 +35,7 @@ pub enum Shape {
 
 impl Shape {
     const fn pods_of(self, service: u32) -> usize {
-        match (self, service % 100) {
+        match (self, service % PATTERN) {
             (Self::Even(pods), _) => pods,
             (Self::Mixed, 0) => 330,
             (Self::Mixed, 1..10) => 50,
@@ -99,6 +102,22 @@ impl Cluster {
     pub(super) fn slices(&self) -> Vec<SliceId> {
         let numbers = |(service, slices): (u32, &Vec<Vec<Pod>>)| (0..slices.len()).map(move |number| (service, number));
         (0..).zip(&self.services).flat_map(numbers).collect()
+    }
+
+    /// The slices of as many services as there are of different sizes, or of all where they are fewer: the same in clusters of
+    /// any size.
+    pub(super) fn pattern(&self) -> Vec<SliceId> {
+        self.slices().into_iter().filter(|(service, _)| *service < PATTERN).collect()
+    }
+
+    /// How often the pattern is there in full, at least once.
+    pub(super) fn repetitions(&self) -> u32 {
+        (self.size.services / PATTERN).max(1)
+    }
+
+    /// What is in this place of the pattern, in one of its repetitions.
+    pub(super) const fn repeated((service, number): SliceId, repetition: u32) -> SliceId {
+        (service + repetition * PATTERN, number)
     }
 
     pub(super) fn slice_mut(&mut self, (service, number): SliceId) -> Option<&mut Vec<Pod>> {

@@ -23,6 +23,8 @@ enum Step {
 }
 
 struct Rollout {
+    /// In the pattern of sizes.
+    place: usize,
     slice: SliceId,
     /// Pods that are still old.
     left: usize,
@@ -31,15 +33,17 @@ struct Rollout {
 
 pub(super) struct Stream {
     cluster: Cluster,
-    slices: Vec<SliceId>,
+    pattern: Vec<SliceId>,
     rollouts: Vec<Rollout>,
     random: Rng,
+    /// Another than for all else, which is to go the same way in clusters of any size.
+    repetitions: Rng,
 }
 
 impl Stream {
     pub(super) fn new(cluster: Cluster, seed: u64) -> Self {
-        let slices = cluster.slices();
-        Self { cluster, slices, rollouts: Vec::new(), random: Rng::with_seed(seed) }
+        let (random, repetitions) = (Rng::with_seed(seed), Rng::with_seed(!seed));
+        Self { pattern: cluster.pattern(), cluster, rollouts: Vec::new(), random, repetitions }
     }
 
     pub(super) fn cluster(&self) -> &Cluster {
@@ -48,7 +52,7 @@ impl Stream {
 
     /// The next step of one of the deployments that roll.
     pub(super) fn rolling(&mut self) -> Event {
-        while self.rollouts.len() < ROLLING.min(self.slices.len()) {
+        while self.rollouts.len() < ROLLING.min(self.pattern.len()) {
             self.begin();
         }
         let at = self.random.usize(..self.rollouts.len());
@@ -72,7 +76,7 @@ impl Stream {
 
     /// Every slice with a pod in the zone, in no order: these pods are `state` now.
     pub(super) fn zone_becomes(&mut self, zone: usize, state: State) -> Vec<Event> {
-        let mut touched = self.slices.clone();
+        let mut touched = self.cluster.slices();
         self.random.shuffle(&mut touched);
         touched.retain(|slice| {
             let pods = self.cluster.slice_mut(*slice).into_iter().flatten().filter(|pod| pod.zone() == zone);
@@ -81,12 +85,15 @@ impl Stream {
         touched.into_iter().map(|slice| self.event(slice)).collect()
     }
 
-    /// Never two on one slice: each would count the other's pods.
+    /// Never two in one place of the pattern, so not two on one slice: each would count the other's pods. Which sizes roll is
+    /// the same in clusters of any size, and which services of these sizes is not: an event's cost can be compared.
     fn begin(&mut self) {
-        let slice = self.slices[self.random.usize(..self.slices.len())];
-        if self.rollouts.iter().all(|rollout| rollout.slice != slice) {
+        let place = self.random.usize(..self.pattern.len());
+        if self.rollouts.iter().all(|rollout| rollout.place != place) {
+            let repetition = self.repetitions.u32(..self.cluster.repetitions());
+            let slice = Cluster::repeated(self.pattern[place], repetition);
             let left = self.cluster.slice_mut(slice).map_or(1, |pods| pods.len().max(1));
-            self.rollouts.push(Rollout { slice, left, next: Step::Add });
+            self.rollouts.push(Rollout { place, slice, left, next: Step::Add });
         }
     }
 
@@ -117,7 +124,11 @@ mod tests {
     use crate::scale::cluster::{Shape, Size};
 
     fn stream(seed: u64) -> Stream {
-        let size = Size { nodes: 30, services: 100, shape: Shape::Mixed };
+        stream_of(100, seed)
+    }
+
+    fn stream_of(services: u32, seed: u64) -> Stream {
+        let size = Size { nodes: 30, services, shape: Shape::Mixed };
         Stream::new(Cluster::new(size, seed), seed)
     }
 
@@ -138,6 +149,21 @@ mod tests {
         let (mut one, mut other) = (stream(3), stream(3));
         assert!((0..200).all(|_| one.rolling() == other.rolling()));
         assert_eq!(one.zone_becomes(2, State::Lost), other.zone_becomes(2, State::Lost));
+    }
+
+    /// Else a curve over sizes of clusters would show how large the services were that happened to change.
+    #[test]
+    fn services_of_the_same_sizes_change_in_clusters_of_any_size() {
+        let (mut small, mut large) = (stream_of(100, 3), stream_of(1000, 3));
+        let mut others = 0;
+        for _ in 0..3000 {
+            let events = [small.rolling(), large.rolling()].map(|event| serde_json::from_slice(&event).unwrap());
+            let [one, other]: [serde_json::Value; 2] = events;
+            let pods = |slice: &serde_json::Value| slice["endpoints"].as_array().unwrap().len();
+            assert_eq!(pods(&one), pods(&other), "{} and {}", one["metadata"], other["metadata"]);
+            others += usize::from(one["metadata"]["name"] != other["metadata"]["name"]);
+        }
+        assert!(others > 2000, "only {others} are of services that the small cluster has not");
     }
 
     #[test]

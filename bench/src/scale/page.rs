@@ -15,8 +15,9 @@ use crate::report::{
 const GROWTH: f64 = 1.25;
 
 const NOTE: &str = "Parsed, decided on and written to the kernel's maps on one thread, by the agent's own pipeline. \
-    Memory is this\nprocess's, with the simulated cluster in it. The last line of the first table, which the promise leaves \
-    out, is another cluster: its\nservices have 50 endpoints each, and a change of one is as much more to read and to write.";
+    Services of the same\nsizes change in all lines but the last one, in the same order: an event is as large, and what it costs can be compared.\n\
+    Memory is this process's, with the simulated cluster in it. The last line of the first table, which the promise leaves\n\
+    out, is another cluster: its services have 50 endpoints each, and a change of one is as much more to read and to write.";
 
 const LIMITS: &str = "\
 ## What these figures cannot show
@@ -38,6 +39,7 @@ pub fn table(figures: &Figures) -> String {
         "services",
         "parsed in s",
         "programmed in s",
+        "bytes per event",
         "CPU us per event",
         "with cold caches",
         "one event ms p50",
@@ -51,6 +53,7 @@ pub fn table(figures: &Figures) -> String {
             point.size.services.to_string(),
             format!("{:.3}", point.start.parsing_seconds),
             format!("{:.3}", point.start.programming_seconds),
+            format!("{:.0}", point.one_by_one.bytes_per_event),
             format!("{:.1}", point.one_by_one.cpu_us_per_event),
             format!("{:.1}", point.cold.cpu_us_per_event),
             format!("{:.3}", point.one_by_one.latency_ms_p50),

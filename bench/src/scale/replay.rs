@@ -55,6 +55,8 @@ pub struct Stretch {
     pub latency_ms_max: f64,
     /// Of the thread that parses, decides and writes.
     pub cpu_us_per_event: f64,
+    /// Of JSON: how large the slices were that changed.
+    pub bytes_per_event: f64,
 }
 
 impl Replay {
@@ -122,11 +124,12 @@ impl Replay {
         events: usize,
         mut between: impl FnMut(),
     ) -> Result<Stretch> {
-        let mut taken = Vec::new();
+        let (mut taken, mut bytes) = (Vec::new(), 0);
         let (start, mut cpu) = (Instant::now(), Duration::ZERO);
         for _ in 0..events {
             interrupt::check()?;
             let event = stream.rolling();
+            bytes += event.len();
             between();
             let (begun, used) = (Instant::now(), cpu_time()?);
             self.0.take_slice(&event)?;
@@ -134,21 +137,23 @@ impl Replay {
             taken.push(begun.elapsed());
             cpu += cpu_time()?.saturating_sub(used);
         }
-        Ok(stretch(&mut taken, start.elapsed(), cpu))
+        Ok(stretch(&mut taken, bytes, start.elapsed(), cpu))
     }
 
     fn work_off(&mut self, due: &Receiver<(Duration, Event)>) -> Result<Stretch> {
         let (start, used) = (Instant::now(), cpu_time()?);
-        let (mut taken, mut next) = (Vec::new(), due.recv().ok());
+        let (mut taken, mut bytes, mut next) = (Vec::new(), 0, due.recv().ok());
         while let Some((at, event)) = next {
             interrupt::check()?;
             thread::sleep((start + at).saturating_duration_since(Instant::now()));
             let mut batch = vec![at];
+            bytes += event.len();
             self.0.take_slice(&event)?;
             loop {
                 next = due.recv().ok();
                 match &next {
                     Some((at, event)) if start + *at <= Instant::now() && batch.len() < BATCH => {
+                        bytes += event.len();
                         self.0.take_slice(event)?;
                         batch.push(*at);
                     }
@@ -159,11 +164,11 @@ impl Replay {
             let now = start.elapsed();
             taken.extend(batch.into_iter().map(|at| now.saturating_sub(at)));
         }
-        Ok(stretch(&mut taken, start.elapsed(), cpu_time()?.saturating_sub(used)))
+        Ok(stretch(&mut taken, bytes, start.elapsed(), cpu_time()?.saturating_sub(used)))
     }
 }
 
-fn stretch(taken: &mut [Duration], length: Duration, cpu: Duration) -> Stretch {
+fn stretch(taken: &mut [Duration], bytes: usize, length: Duration, cpu: Duration) -> Stretch {
     taken.sort_unstable();
     let at = |part: f64| {
         let index = (taken.len().saturating_sub(1) as f64 * part).round() as usize;
@@ -176,6 +181,7 @@ fn stretch(taken: &mut [Duration], length: Duration, cpu: Duration) -> Stretch {
         latency_ms_p99: at(0.99),
         latency_ms_max: at(1.0),
         cpu_us_per_event: cpu.as_secs_f64() * 1e6 / taken.len().max(1) as f64,
+        bytes_per_event: bytes as f64 / taken.len().max(1) as f64,
     }
 }
 

@@ -11,7 +11,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use self::count::Count;
-use crate::{document, kernel, setup, workspace};
+use crate::{document, kernel, kernel::Task, rivals, setup, workspace};
 
 /// The names of the tables: the counts, and who was counted.
 const TABLE: &str = "instructions";
@@ -30,7 +30,7 @@ pub(crate) fn instructions(arguments: &Arguments) -> Result<()> {
 }
 
 fn record() -> Result<()> {
-    let said = kernel::count(true)?;
+    let said = kernel::count(Task::CountAll { rivals: rivals::newest().as_deref() })?;
     let counted = parsed(&said)?;
     let path = path();
     let mut text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -45,7 +45,7 @@ fn record() -> Result<()> {
 /// # Errors
 /// A connection costs more, as a ratio to the direct path, than is recorded.
 pub(crate) fn check() -> Result<()> {
-    let counted = parsed(&kernel::count(false)?)?;
+    let counted = parsed(&kernel::count(Task::Count)?)?;
     let path = path();
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let recorded = count::read(document::table(&text, TABLE).with_context(|| format!("in {}", path.display()))?)?;

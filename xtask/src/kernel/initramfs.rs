@@ -88,7 +88,7 @@ pub(crate) fn build(
     for data in DATA {
         root.copy_tree(&workspace::root().join(data))?;
     }
-    if let Task::Measure { rivals: Some(rivals), .. } = task {
+    if let Some(rivals) = task.rivals() {
         root.copy_tree(&rivals.join("usr/sbin"))?;
         root.copy_tree(&rivals.join("usr/lib"))?;
     }
@@ -187,11 +187,9 @@ impl Root {
     fn write_init(&self, modules: &[String], task: Task<'_>, executables: &Executables) -> Result<()> {
         let bench = executables.probe().map(|path| path.display().to_string()).unwrap_or_default();
         let mut variables = task.variable().to_owned();
+        variables.extend(task.rivals().map(|directory| format!(" MILLRACE_RIVALS={}", directory.display())));
         let run = match task {
-            Task::Measure { arguments, rivals } => {
-                variables.extend(rivals.map(|directory| format!(" MILLRACE_RIVALS={}", directory.display())));
-                SERVICES.replace("@ARGUMENTS@", arguments)
-            }
+            Task::Measure { arguments, .. } => SERVICES.replace("@ARGUMENTS@", arguments),
             _ => {
                 variables.extend(executables.probe().map(|path| format!(" MILLRACE_BENCH={}", path.display())));
                 TESTS.to_owned()

@@ -37,14 +37,15 @@ const ESSENTIAL: &str =
 
 /// What a run of everything has on each kernel of the matrix, as test binaries and words for each: that it loads the
 /// programs, that an agent's devices have them and a restart takes them over, that what they do with packets is what they do
-/// here, and the tables' rows of ClusterIPs with sockets and packet by packet. What else there is runs on this machine's own
-/// kernel, and with
-/// `--kernel 6.1`, `6.12` or `all`: every test of packets reads the programs into the kernel, which takes ten seconds, emulated.
-const DIFFERING: [(&str, &str); 4] = [
+/// here, and the tables' rows of ClusterIPs with sockets and packet by packet; and the benchmarks' IPVS, which this machine's
+/// kernel need not have. What else there is runs on this machine's own kernel, and with `--kernel 6.1`, `6.12` or `all`: every
+/// test of packets reads the programs into the kernel, which takes ten seconds, emulated.
+const DIFFERING: [(&str, &str); 5] = [
     ("kernel_boot", ""),
     ("kernel_restart", ""),
     ("kernel_packets", "translate:: choice:: conversations:: race::"),
     ("conformance", "over_the_socket_path over_the_per_packet_path"),
+    ("kernel_ipvs", ""),
 ];
 
 /// What the tests in a machine are there for.
@@ -56,8 +57,10 @@ pub(crate) enum Task<'of> {
     Differing,
     /// To say what docs/kernels.md must say of each kernel.
     Record,
-    /// To count what a connection costs in instructions: all that is recorded, or what is compared on every run.
-    Count { record: bool },
+    /// To count what a connection costs in instructions: what is compared on every run.
+    Count,
+    /// The same of all that is recorded, with the rivals' tools that lie unpacked here.
+    CountAll { rivals: Option<&'of Path> },
     /// To run `millrace-bench services` with these arguments, and with the rivals' tools that lie unpacked here.
     Measure { arguments: &'of str, rivals: Option<&'of Path> },
 }
@@ -71,9 +74,17 @@ impl Task<'_> {
             Self::Test(None) if platform == Platform::Arm64 => ESSENTIAL,
             Self::Test(None) => "",
             Self::Record => "recorded_ --nocapture",
-            Self::Count { .. } => "--ignored --nocapture",
+            Self::Count | Self::CountAll { .. } => "--ignored --nocapture",
             // Its program is no test.
             Self::Measure { .. } => "",
+        }
+    }
+
+    /// Where the tools of a newer release than this machine's lie.
+    pub(crate) const fn rivals(&self) -> Option<&Path> {
+        match self {
+            Self::CountAll { rivals } | Self::Measure { rivals, .. } => *rivals,
+            Self::Test(_) | Self::Differing | Self::Record | Self::Count => None,
         }
     }
 
@@ -82,8 +93,8 @@ impl Task<'_> {
         match self {
             // Of the tables those rows that are about ClusterIPs.
             Self::Differing => "MILLRACE_MACHINE=essential",
-            Self::Test(_) | Self::Count { record: false } | Self::Measure { .. } => "MILLRACE_MACHINE=1",
-            Self::Record | Self::Count { record: true } => "MILLRACE_RECORD=1",
+            Self::Test(_) | Self::Count | Self::Measure { .. } => "MILLRACE_MACHINE=1",
+            Self::Record | Self::CountAll { .. } => "MILLRACE_RECORD=1",
         }
     }
 }
@@ -160,13 +171,14 @@ fn prepare(name: &'static str, machine: &Machine, executables: &Executables, tas
     Ok(Prepared { name, platform, kernel, archive, log, figures, tests: executables.tests.len() })
 }
 
-/// Boots one machine in which time counts instructions: see [`Task::Count`]. Returns what the counting test said for the record.
-pub(crate) fn count(record: bool) -> Result<Vec<String>> {
+/// Boots one machine in which time counts instructions, for [`Task::Count`] or [`Task::CountAll`]. Returns what the counting
+/// test said for the record.
+pub(crate) fn count(task: Task<'_>) -> Result<Vec<String>> {
     let executables = executables::build(machine::MEASURED.platform)?.for_counting();
     if executables.tests.len() != 1 {
         bail!("there is no test `{}`: nothing would be counted", executables::COUNTING);
     }
-    guest::count(&prepare("count", machine::MEASURED, &executables, Task::Count { record })?)
+    guest::count(&prepare("count", machine::MEASURED, &executables, task)?)
 }
 
 /// Figures of the benchmarks, as JSON, and whether they are an emulated processor's.
