@@ -91,11 +91,12 @@ pub struct Flow<A> {
 
 /// Bits of [`Flow::state`].
 pub mod state {
-    /// A packet of this direction was seen.
+    /// A packet of this direction was seen; of an established flow's client: since it was answered, no SYN counting.
     pub const SEEN: u32 = 1;
     /// TCP: the sender of this direction has closed.
     pub const FIN: u32 = 1 << 1;
-    /// TCP: this direction carried a reset.
+    /// TCP: this direction carried a reset, and nothing else since: its sender did not mean the end if it goes on, or it was
+    /// another's.
     pub const RST: u32 = 1 << 2;
     /// The client and the backend are one pod; the source is translated too.
     pub const HAIRPIN: u32 = 1 << 3;
@@ -145,6 +146,9 @@ pub mod timeout {
     pub const TCP_ESTABLISHED: u32 = 7440;
     /// TCP, closed by one or both sides, or reset.
     pub const TCP_CLOSING: u32 = 120;
+    /// TCP, answered, and not taken up by the client, as those of a flood of SYNs with sources that are not the sender's.
+    /// The answer is sent again for about a minute, after 32 seconds at most.
+    pub const TCP_OPENING: u32 = 60;
     /// UDP that was answered (RFC 4787, REQ-5, asks for two minutes or more).
     pub const UDP: u32 = 180;
     /// UDP that was one question and its answer, as DNS is: at two minutes each, a busy resolver would fill the table.
@@ -158,11 +162,13 @@ pub mod timeout {
     /// No flow is forgotten sooner.
     pub const SHORTEST: u32 = UDP_ONCE;
 
-    /// For a flow of which `states` were seen, both directions together.
+    /// For a flow of which this was seen in `one` direction and in the `other`.
     #[inline(always)]
     #[must_use]
-    pub const fn of(protocol: u8, states: u32) -> u32 {
+    pub const fn of(protocol: u8, one: u32, other: u32) -> u32 {
+        let states = one | other;
         match protocol {
+            protocol::TCP | protocol::SCTP if one & other & state::SEEN == 0 => TCP_OPENING,
             protocol::TCP | protocol::SCTP if states & (state::FIN | state::RST) != 0 => TCP_CLOSING,
             protocol::TCP | protocol::SCTP => TCP_ESTABLISHED,
             protocol::UDP if states & state::LATER != 0 => UDP,
@@ -187,7 +193,7 @@ pub const fn idle(now: u32, last_seen: u32, limit: u32) -> bool {
 pub const fn expired(now: u32, protocol: u8, mine: (u32, u32), other: Option<(u32, u32)>) -> bool {
     let Some(other) = other else { return idle(now, mine.1, timeout::TCP_CLOSING) };
     let last_seen = if mine.1.wrapping_sub(other.1).cast_signed() > 0 { mine.1 } else { other.1 };
-    idle(now, last_seen, timeout::of(protocol, mine.0 | other.0))
+    idle(now, last_seen, timeout::of(protocol, mine.0, other.0))
 }
 
 /// The source of a pod's packets to itself through a service: an address that the pod routes to its gateway, so that
@@ -232,9 +238,10 @@ mod tests {
         let (seen, fin, later) = (state::SEEN, state::SEEN | state::FIN, state::SEEN | state::LATER);
         let rows = [
             ("an open connection", TCP, seen, seen, timeout::TCP_ESTABLISHED),
+            ("not taken up by the client", TCP, 0, later, timeout::TCP_OPENING),
             ("a busy connection", TCP, later, later, timeout::TCP_ESTABLISHED),
             ("half closed", TCP, fin, later, timeout::TCP_CLOSING),
-            ("reset", TCP, seen, state::RST, timeout::TCP_CLOSING),
+            ("reset", TCP, seen, seen | state::RST, timeout::TCP_CLOSING),
             ("one question", UDP, seen, seen, timeout::UDP_ONCE),
             ("a conversation", UDP, later, seen, timeout::UDP),
         ];

@@ -109,7 +109,7 @@ pub(super) fn turn<A: Address>(entry: &mut Flow<A>, packet: &Packet<A>, tag: u32
 #[inline(always)]
 pub(super) fn touch<A: Address>(entry: *mut Flow<A>, flow: &Flow<A>, packet: &Packet<A>) {
     let now = now();
-    let mut seen = flow.state | bits(packet);
+    let mut seen = after(flow.state, packet);
     // SAFETY: the map gave the pointer. If the element was handed to another key this very moment, that flow's time or
     // state is wrong once: it may be forgotten early, never misdirected.
     unsafe {
@@ -126,11 +126,18 @@ pub(super) fn touch<A: Address>(entry: *mut Flow<A>, flow: &Flow<A>, packet: &Pa
 /// As [`touch`], for a flow that was touched a moment ago.
 #[inline(always)]
 pub(super) fn mark<A: Address>(entry: *mut Flow<A>, flow: &Flow<A>, packet: &Packet<A>) {
-    let seen = flow.state | bits(packet);
+    let seen = after(flow.state, packet);
     if seen != flow.state {
         // SAFETY: as in `touch`.
         unsafe { write_volatile(&raw mut (*entry).state, seen) };
     }
+}
+
+/// An entry's state after a packet of its direction. Whoever sends on has not reset the connection: the reset was another's, or
+/// the receiver found it wrong.
+#[inline(always)]
+fn after<A>(state: u32, packet: &Packet<A>) -> u32 {
+    state & !state::RST | bits(packet)
 }
 
 /// [`state`] bits that a packet brings.

@@ -242,7 +242,7 @@ pub(super) enum Resumed {
 /// A SYN on a connection that has entries: sent again, or a new connection from the same port.
 #[inline(never)]
 fn resume<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, service: u32) -> Resumed {
-    let Some(entry) = F::ct().get_ptr_mut(&packet.tuple) else { return Resumed::Unknown };
+    let Some(entry) = F::ct().get_ptr(&packet.tuple) else { return Resumed::Unknown };
     if !flow::read(entry, select::tag(&packet.tuple), to) {
         return Resumed::Unknown;
     }
@@ -253,7 +253,7 @@ fn resume<F: Network>(packet: &Packet<F::Address>, to: &mut Flow<F::Address>, se
         && !state::closed(to.state, answered)
         && backend_alive(to.backend, to.epoch)
     {
-        flow::touch(entry, to, packet);
+        // What keeps the flow is the answer: anybody may send a SYN again.
         count(Verdict::PacketForwarded);
         return Resumed::Yes;
     }

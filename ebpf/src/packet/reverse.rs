@@ -138,7 +138,8 @@ fn insert_forward<F: Network>(
     to: &Flow<F::Address>,
 ) -> bool {
     let mut entry = *to;
-    entry.state = state::SEEN | to.state & state::OF_BOTH;
+    // Until the client takes up the answer.
+    entry.state = to.state & state::OF_BOTH;
     flow::turn(&mut entry, packet, select::tag(beginning));
     F::ct().insert(beginning, &entry, BPF_NOEXIST as u64).is_ok() || F::ct().get_ptr(beginning).is_some()
 }

@@ -8,7 +8,7 @@ use millrace_common::{
     sweep::{FRAME, Report},
     verdict::Verdict,
 };
-use millrace_tests::packet::{Flags, Packet};
+use millrace_tests::packet::{Body, Flags, Packet};
 
 use crate::rig::{Cast, Rig, answer, casts};
 
@@ -47,7 +47,15 @@ fn of(cast: &Cast, report: Report) -> (u32, u32) {
     (mine.kept, mine.expired)
 }
 
+/// A flow that was answered, and of a connection the client has seen that.
 fn open(rig: &Rig, cast: &Cast, opening: &Packet) {
+    offer(rig, cast, opening);
+    if matches!(opening.body, Body::Tcp { .. }) {
+        rig.pod_sends(&Packet::tcp(opening.source, cast.service, Flags::ACK));
+    }
+}
+
+fn offer(rig: &Rig, cast: &Cast, opening: &Packet) {
     rig.pod_sends(opening);
     rig.pod_is_sent(&answer(opening, cast.one, opening.source));
 }
@@ -63,6 +71,17 @@ fn a_flow_is_kept_for_its_time() {
     let reset: Story = |rig, cast, syn| {
         rig.pod_is_sent(&Packet::tcp(cast.one, syn.source, Flags::RST));
     };
+    // What the other side has sent before it hears of a reset says nothing.
+    let reset_late: Story = |rig, cast, syn| {
+        rig.pod_sends(&Packet::tcp(syn.source, cast.service, Flags::RST));
+        rig.pod_is_sent(&Packet::tcp(cast.one, syn.source, Flags::ACK).payload(b"data"));
+    };
+    let forged: Story = |rig, cast, syn| {
+        rig.pod_sends(&Packet::tcp(syn.source, cast.service, Flags::RST));
+        rig.pod_sends(&Packet::tcp(syn.source, cast.service, Flags::ACK).payload(b"data"));
+        rig.pod_is_sent(&Packet::tcp(cast.one, syn.source, Flags::RST));
+        rig.pod_is_sent(&Packet::tcp(cast.one, syn.source, Flags::ACK));
+    };
     for cast in casts() {
         let syn = Packet::tcp(cast.client, cast.service, Flags::SYN);
         let question = Packet::udp(cast.client, cast.service, b"question");
@@ -70,6 +89,8 @@ fn a_flow_is_kept_for_its_time() {
             ("an open connection", syn.clone(), connection, timeout::TCP_ESTABLISHED),
             ("a connection closed by one side", syn.clone(), half_closed, timeout::TCP_CLOSING),
             ("a connection that was reset", syn.clone(), reset, timeout::TCP_CLOSING),
+            ("a connection that was reset while it was busy", syn.clone(), reset_late, timeout::TCP_CLOSING),
+            ("a connection whose ends go on after resets", syn.clone(), forged, timeout::TCP_ESTABLISHED),
             ("one question and its answer", question, connection, timeout::UDP_ONCE),
         ];
         for (name, opening, story, limit) in stories {
@@ -85,6 +106,25 @@ fn a_flow_is_kept_for_its_time() {
             assert_eq!(of(&cast, sweep(&rig)), (0, 0), "{name}");
             assert_eq!(rig.count(Verdict::FlowExpired), 2);
         }
+    }
+}
+
+/// A connection that its client does not take up, as no sender of SYNs with others' addresses does, is kept for as long as it
+/// is answered and a minute more, however often the SYN comes again.
+#[test]
+fn a_connection_that_is_not_taken_up_is_soon_forgotten() {
+    for cast in casts() {
+        let mut rig = Rig::new();
+        rig.service(&cast, &[(1, cast.one)]);
+        let syn = Packet::tcp(cast.client, cast.service, Flags::SYN);
+        offer(&rig, &cast, &syn);
+        age(&mut rig, &cast, timeout::TCP_OPENING - 5);
+        offer(&rig, &cast, &syn);
+        age(&mut rig, &cast, timeout::TCP_OPENING - 5);
+        assert_eq!(of(&cast, sweep(&rig)), (2, 0), "it was answered again");
+        rig.pod_sends(&syn);
+        age(&mut rig, &cast, 6);
+        assert_eq!(of(&cast, sweep(&rig)), (0, 2));
     }
 }
 

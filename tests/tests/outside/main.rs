@@ -5,7 +5,11 @@
 mod datagrams;
 mod endpoints;
 mod errors;
+mod flood;
+mod forged;
 mod load;
+mod node_port_range;
 mod one_port;
+mod sctp;
 mod uplinks;
 mod world;

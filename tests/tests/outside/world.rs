@@ -16,12 +16,15 @@ use millrace_tests::{
     netns::Netns,
     network::{Network, NodeSpec},
     place::{self, Place},
+    wire::Wire,
 };
 
 pub(crate) const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 5);
 pub(crate) const N1: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(crate) const NODE_PORT: u16 = 30080;
+/// That of n1's uplink, once [`World::uplink`] was called.
+pub(crate) const UPLINK_MAC: [u8; 6] = [0x02, 0x55, 0, 0, 0, 1];
 /// For what comes at once; emulated machines run this too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -83,14 +86,20 @@ impl Entry {
 
 /// One for each entry, one after the other.
 pub(crate) fn worlds() -> impl Iterator<Item = World> {
-    [Entry::Tc, Entry::XdpGeneric, Entry::XdpNative].into_iter().map(|entry| {
+    worlds_with(&[])
+}
+
+/// As [`worlds`], whose agents are given more arguments.
+pub(crate) fn worlds_with(arguments: &'static [&'static str]) -> impl Iterator<Item = World> {
+    [Entry::Tc, Entry::XdpGeneric, Entry::XdpNative].into_iter().map(move |entry| {
         println!("{entry:?}");
-        World::create(entry)
+        World::create(entry, arguments)
     })
 }
 
 pub(crate) struct World {
     pub(crate) entry: Entry,
+    arguments: &'static [&'static str],
     // Order of the fields: the agent ends before its network does.
     pub(crate) agent: Option<Agent>,
     pub(crate) manifests: Manifests,
@@ -98,7 +107,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    fn create(entry: Entry) -> Self {
+    fn create(entry: Entry, arguments: &'static [&'static str]) -> Self {
         let spec = |name, number| NodeSpec { name, zone: "a", number };
         let mut network = Network::create(&[spec("n1", 1), spec("n2", 2)]).unwrap();
         for (name, backend) in [("here", Backend::Here), ("there", Backend::There)] {
@@ -111,7 +120,7 @@ impl World {
         if entry != Entry::Tc {
             network.lay_cables().unwrap();
         }
-        let mut world = Self { entry, agent: None, manifests, network };
+        let mut world = Self { entry, arguments, agent: None, manifests, network };
         world.start();
         world
     }
@@ -119,7 +128,8 @@ impl World {
     /// Starts the agent; what the manifests say is in force when this returns.
     pub(crate) fn start(&mut self) {
         let n1 = self.network.node("n1").unwrap();
-        self.agent = Some(Agent::start(n1, &self.manifests, self.entry.arguments()).unwrap());
+        self.agent =
+            Some(Agent::start(n1, &self.manifests, &[self.entry.arguments(), self.arguments].concat()).unwrap());
     }
 
     /// Where XDP was to serve what it can, it did.
@@ -147,6 +157,12 @@ impl World {
     /// A process outside is in no node's cgroup.
     pub(crate) fn outside(&self) -> Place {
         Place { netns: self.network.outside.handle(), cgroup: place::root().unwrap() }
+    }
+
+    /// What comes to n1 by its uplink, from whomever: for frames to [`UPLINK_MAC`].
+    pub(crate) fn uplink(&self) -> Wire {
+        self.network.node("n1").unwrap().netns.ip(&["link set uplink address 02:55:00:00:00:01"]).unwrap();
+        Wire::open(&self.network.router, "n1").unwrap()
     }
 
     /// A client's UDP socket outside, connected to the node port.
