@@ -11,6 +11,7 @@
 //! interrupt              how the demo and the benchmarks end early, in order
 //! http                   what the agent answers to those who ask about the node
 //! probe, client, wire    who talks in them, and what is seen on the wire
+//! listen, crowd          who listens at one address only; clients that never stop
 //! linger, stall          programs and threads that take their time
 //! bpf, xdp_pass          programs of the harness's own; somebody else's XDP program
 //! ```
@@ -36,9 +37,11 @@ pub mod manifests;
 pub mod mark;
 
 pub mod client;
+pub mod crowd;
 pub mod http;
 pub mod interrupt;
 pub mod linger;
+pub mod listen;
 pub mod probe;
 pub mod stall;
 pub mod wire;

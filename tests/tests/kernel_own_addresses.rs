@@ -4,8 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{
-    io::Write as _,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     thread,
     time::{Duration, Instant},
 };
@@ -14,11 +13,12 @@ use millrace_tests::{
     address::{in_family, twin},
     agent::Agent,
     client,
+    listen::listen,
     manifests::{Endpoint, Manifests, Port, Service},
     network::Network,
     node::Node,
     place::Place,
-    probe::{Greeting, Manner, Protocol},
+    probe::{Manner, Protocol},
     told::metrics,
 };
 
@@ -54,26 +54,6 @@ fn service(name: &str, address: Ipv4Addr, number: u16, external: &[Ipv4Addr]) ->
 fn answering(from: &Place, to: SocketAddr, protocol: Protocol) -> Option<String> {
     let mut attempts = client::connect(from, &[to], 1, &Manner::of(protocol)).unwrap();
     attempts.remove(0).outcome.server().map(str::to_owned)
-}
-
-/// A process of the node that listens at one address only, as NodeLocal DNSCache and many an sshd do. Ends with the test.
-fn listen_on_node(node: &Node, name: &'static str, at: SocketAddr) {
-    let (streams, datagrams) =
-        node.netns.run(|| (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap())).unwrap();
-    let greeting = move |client| serde_json::to_string(&Greeting { name: name.into(), client }).unwrap() + "\n";
-    thread::spawn(move || {
-        for stream in streams.incoming() {
-            // A client that went away is no matter of ours.
-            let _ = stream.and_then(|mut stream| stream.write_all(greeting(stream.peer_addr()?).as_bytes()));
-        }
-    });
-    thread::spawn(move || {
-        let mut buffer = [0; 512];
-        loop {
-            let Ok((_, client)) = datagrams.recv_from(&mut buffer) else { continue };
-            let _ = datagrams.send_to(greeting(client).as_bytes(), client);
-        }
-    });
 }
 
 /// Asks a pod, the node and the outside for everything at `address`; each must be answered by `name`.
@@ -133,7 +113,7 @@ fn node_local_dnscache_answers_at_the_address_of_kube_dns_for_as_long_as_it_has_
     let node = network.node("n1").unwrap();
     add_device(node, "nodelocaldns", &[Ipv4Addr::new(169, 254, 20, 10), DNS]);
     for v6 in [false, true] {
-        listen_on_node(node, "cache", SocketAddr::new(in_family(DNS, v6), 53));
+        listen(&node.netns, "cache", SocketAddr::new(in_family(DNS, v6), 53)).unwrap();
     }
     let manifests = Manifests::create().unwrap();
     for (name, address) in [("kube-dns", DNS), ("web", WEB)] {
@@ -159,7 +139,7 @@ fn a_nodes_own_address_as_an_external_ip_is_never_taken_over() {
     let (network, _serving) = network();
     let node = network.node("n1").unwrap();
     for v6 in [false, true] {
-        listen_on_node(node, "sshd", SocketAddr::new(node.address(v6), 2222));
+        listen(&node.netns, "sshd", SocketAddr::new(node.address(v6), 2222)).unwrap();
     }
     let manifests = Manifests::create().unwrap();
     manifests.apply("greedy.yaml", &service("greedy", WEB, 2222, &[node.v4, ELSEWHERE]).objects()).unwrap();
@@ -180,7 +160,7 @@ fn a_nodes_own_address_as_an_external_ip_is_never_taken_over() {
     let to = SocketAddr::new(later.into(), 2222);
     until(&agent, "it is an external IP", || answering(&client, to, Protocol::Tcp).as_deref() == Some("server"));
     node.netns.ip(&[format!("address add {later}/24 dev uplink")]).unwrap();
-    listen_on_node(node, "sshd", to);
+    listen(&node.netns, "sshd", to).unwrap();
     until(&agent, "it is the node's", || answering(&client, to, Protocol::Tcp).as_deref() == Some("sshd"));
 }
 

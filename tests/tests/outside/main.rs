@@ -7,6 +7,7 @@ mod endpoints;
 mod errors;
 mod flood;
 mod forged;
+mod host_ports;
 mod load;
 mod node_port_range;
 mod one_port;

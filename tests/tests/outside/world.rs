@@ -127,9 +127,14 @@ impl World {
 
     /// Starts the agent; what the manifests say is in force when this returns.
     pub(crate) fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// As [`World::start`], with these arguments, too.
+    pub(crate) fn start_with(&mut self, arguments: &[&str]) {
         let n1 = self.network.node("n1").unwrap();
-        self.agent =
-            Some(Agent::start(n1, &self.manifests, &[self.entry.arguments(), self.arguments].concat()).unwrap());
+        let arguments = [self.entry.arguments(), self.arguments, arguments].concat();
+        self.agent = Some(Agent::start(n1, &self.manifests, &arguments).unwrap());
     }
 
     /// Where XDP was to serve what it can, it did.
@@ -141,6 +146,11 @@ impl World {
     /// Writes the Service; in force when this returns.
     pub(crate) fn serve(&mut self, service: &Service) {
         self.manifests.apply("service.yaml", &service.objects()).unwrap();
+        self.settle();
+    }
+
+    /// What the manifests say is in force when this returns.
+    pub(crate) fn settle(&mut self) {
         self.agent.as_mut().unwrap().settle(&self.manifests).unwrap();
     }
 
@@ -193,6 +203,10 @@ pub(crate) fn name(backend: Backend) -> String {
 
 pub(crate) fn at(ip: Ipv4Addr, port: u16, v6: bool) -> SocketAddr {
     SocketAddr::new(in_family(ip, v6), port)
+}
+
+pub(crate) fn both(ip: Ipv4Addr, port: u16) -> [SocketAddr; 2] {
+    [false, true].map(|v6| at(ip, port, v6))
 }
 
 /// Servers by the backends' names, that go on answering whether they are endpoints or not.
