@@ -12,5 +12,6 @@ mod load;
 mod node_port_range;
 mod one_port;
 mod sctp;
+mod shared;
 mod uplinks;
 mod world;
