@@ -135,7 +135,9 @@ fn a_flood_from_outside_is_counted_and_costs_nobody_a_flow() {
         let _servers = servers(&world, &BACKENDS, PORT);
         // What is sent to those who never asked is lost, and not sent again, which would begin its flow anew.
         world.network.router.ip(&["route add blackhole 0.0.0.0/0", "route add blackhole ::/0"]).unwrap();
-        BACKENDS.map(|backend| world.netns(backend).sysctl(&[("ipv4/tcp_synack_retries", "0")]).unwrap());
+        for backend in BACKENDS {
+            world.netns(backend).sysctl(&[("ipv4/tcp_synack_retries", "0")]).unwrap();
+        }
         let link = world.uplink();
         world.serve(&service(&BACKENDS, PORT));
         let streams: Vec<_> = [Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Udp]
@@ -143,11 +145,14 @@ fn a_flood_from_outside_is_counted_and_costs_nobody_a_flow() {
             .flat_map(|protocol| [false, true].map(|v6| (protocol, long(&world, protocol, v6))))
             .collect();
         for _ in 0..2 {
-            [false, true].map(|v6| flood(&link, v6));
+            for v6 in [false, true] {
+                flood(&link, v6);
+            }
             newcomers_are_served_or_counted(&world);
         }
-        [Verdict::DropTableFull, Verdict::DropNoPort, Verdict::DropFragmentWithoutHead]
-            .map(|verdict| assert_shown(&world, verdict));
+        for verdict in [Verdict::DropTableFull, Verdict::DropNoPort, Verdict::DropFragmentWithoutHead] {
+            assert_shown(&world, verdict);
+        }
         for [four, six] in [["CT_V4", "CT_V6"], ["CT_NEW_V4", "CT_NEW_V6"]] {
             age::<[u32; 1]>(&world, four);
             age::<[u32; 4]>(&world, six);

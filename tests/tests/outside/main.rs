@@ -1,6 +1,6 @@
 //! A client outside the cluster, with real sockets against the whole product: what happens on the way and at the other
 //! end must come to it, and to whom it talks, as if there were no node port in between.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod datagrams;
 mod endpoints;
