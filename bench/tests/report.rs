@@ -135,6 +135,17 @@ fn a_rival_that_was_given_up_too_early_to_tell_keeps_its_promise_open() {
 }
 
 #[test]
+fn a_ratio_that_is_close_to_its_promise_says_on_which_side() {
+    let mut report = report();
+    let large = report.sizes.iter_mut().find(|size| size.services == 10_000).unwrap();
+    let own = large.of(Kind::Millrace).unwrap().programming.unwrap().median;
+    let rival = large.figures.iter_mut().find(|figures| figures.kind == Kind::IptablesLegacy).unwrap();
+    rival.programming.as_mut().unwrap().median = own * 49.9;
+    let bar = row(&report, "50 times as fast as iptables, legacy");
+    assert_eq!((bar.found.as_str(), bar.met), ("49.90 times", Some(false)));
+}
+
+#[test]
 fn a_change_of_a_rival_that_was_given_up_is_bounded_by_one_among_fewer_services() {
     let mut report = whole();
     let change = |report: &mut Report, services, kind, median| {

@@ -123,6 +123,8 @@ fn faster(report: &Report, what: &str, rival: Kind, factor: f64, took: impl Fn(&
         promise: format!("{what}: {factor:.0} times as fast as {}", rival.name()),
         found: match times {
             Some((times, true)) => format!("more than {times:.0} times: {given_up}"),
+            // Close to what is promised a whole number would not say on which side.
+            Some((times, false)) if (times - factor).abs() < 1.0 => format!("{times:.2} times"),
             Some((times, false)) => format!("{times:.0} times"),
             None => format!("**not measured**: {}", why_not(size, rival)),
         },
