@@ -95,6 +95,8 @@ pub enum Kind {
     Millrace,
     /// millrace with `--socket-lb host-only`: pods are translated per packet, on their veths.
     MillraceTc,
+    /// millrace with `--host-routing off`: packets between pods of one node take the way through its stack.
+    MillraceStack,
     /// millrace with `--xdp generic`, for clients outside whose endpoints are elsewhere.
     MillraceXdpGeneric,
     /// The same with `--xdp native`.
@@ -107,10 +109,11 @@ pub enum Kind {
 
 impl Kind {
     /// The baseline first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Direct,
         Self::Millrace,
         Self::MillraceTc,
+        Self::MillraceStack,
         Self::MillraceXdpGeneric,
         Self::MillraceXdpNative,
         Self::IptablesLegacy,
@@ -126,6 +129,7 @@ impl Kind {
             Self::Direct => "direct",
             Self::Millrace => "millrace",
             Self::MillraceTc => "millrace, tc",
+            Self::MillraceStack => "millrace, stack",
             Self::MillraceXdpGeneric => "millrace, XDP generic",
             Self::MillraceXdpNative => "millrace, XDP native",
             Self::IptablesLegacy => "iptables, legacy",
@@ -137,7 +141,14 @@ impl Kind {
 
     #[must_use]
     pub const fn is_millrace(self) -> bool {
-        matches!(self, Self::Millrace | Self::MillraceTc | Self::MillraceXdpGeneric | Self::MillraceXdpNative)
+        matches!(
+            self,
+            Self::Millrace
+                | Self::MillraceTc
+                | Self::MillraceStack
+                | Self::MillraceXdpGeneric
+                | Self::MillraceXdpNative
+        )
     }
 
     /// Whether it is a way of its own for these clients' packets.
@@ -154,6 +165,9 @@ impl Kind {
                 "it differs in what becomes of pods' sockets, and clients outside have none on the node \
                  (`--clients pods` measures it)",
             ),
+            (Self::MillraceStack, Clients::Outside | Clients::Through) => {
+                Some("the ways past a node's stack are those from pod to pod (`--clients pods` measures it)")
+            }
             (Self::MillraceXdpGeneric | Self::MillraceXdpNative, Clients::Pods) => {
                 Some("what pods send does not come by an uplink, where XDP is (`--clients through` measures it)")
             }
@@ -196,6 +210,7 @@ pub fn create(
         Kind::Direct => Some(Box::new(direct::Direct)),
         Kind::Millrace => millrace(&[])?,
         Kind::MillraceTc => millrace(&["--socket-lb", "host-only"])?,
+        Kind::MillraceStack => millrace(&["--host-routing", "off"])?,
         Kind::MillraceXdpGeneric => millrace(&[XDP, "generic"])?,
         Kind::MillraceXdpNative => millrace(&[XDP, "native"])?,
         Kind::IptablesLegacy => rival::iptables(Backend::Legacy, topology, cluster, tooling)?,

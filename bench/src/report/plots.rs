@@ -51,7 +51,7 @@ const fn colour(kind: Kind) -> RGBColor {
         Kind::Direct => TEXT,
         Kind::Millrace => RGBColor(0x1a, 0x9a, 0x8a),
         Kind::MillraceTc | Kind::MillraceXdpGeneric => RGBColor(0x5a, 0xb0, 0x3c),
-        Kind::MillraceXdpNative => RGBColor(0x2f, 0x7d, 0xd1),
+        Kind::MillraceStack | Kind::MillraceXdpNative => RGBColor(0x2f, 0x7d, 0xd1),
         Kind::IptablesLegacy => RGBColor(0xd9, 0x5f, 0x43),
         Kind::IptablesNft => RGBColor(0xd6, 0x8a, 0x1f),
         Kind::Nftables => RGBColor(0x7f, 0x6a, 0xd8),

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use millrace_tests::interrupt;
 
-use super::stage::Stage;
+use super::{stage::Stage, turns::Orders};
 use crate::{
     probe::client::{
         flood::Flooded,
@@ -33,9 +33,11 @@ fn run(stages: &mut [Box<Stage>], rounds: u32) -> Result<Vec<Floods>> {
     let rounds = (rounds / PART).max(1);
     let turn = TURN.min(rounds);
     let mut all = vec![Floods::new(); stages.len()];
+    let mut orders = Orders::of(stages.len());
     for _ in 0..rounds.div_ceil(turn) {
-        for (stage, all) in stages.iter_mut().zip(&mut all) {
+        for index in orders.next() {
             interrupt::check()?;
+            let (stage, all) = (&mut stages[index], &mut all[index]);
             let answer: Floods = stage
                 .client()?
                 .ask(Order::Flood { rounds: turn })

@@ -1,7 +1,7 @@
 //! `bench services`: what a node pays for N services, from one to a hundred thousand, with millrace and with its rivals.
 //!
 //! At each size all contestants stand side by side, each on a node of its own. `entrants` are they, `stage` is one of
-//! them, `programming` what it costs to tell it of services, `traffic` what clients see, in turns of milliseconds, `flood`
+//! them, `programming` what it costs to tell it of services, `traffic` what clients see, in turns of milliseconds (`turns`), `flood`
 //! how many datagrams arrive where they come without a pause, `churn` who is misled while endpoints come and go.
 
 mod churn;
@@ -10,6 +10,7 @@ mod flood;
 mod programming;
 mod stage;
 mod traffic;
+mod turns;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 

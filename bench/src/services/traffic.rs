@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use millrace_tests::interrupt;
 
-use super::stage::Stage;
+use super::{stage::Stage, turns::Orders};
 use crate::{
     probe::client::{
         Operation,
@@ -49,9 +49,11 @@ fn run(stages: &mut [Box<Stage>], plan: &Plan, rounds: u32) -> Result<Vec<Turn>>
     let rounds = (rounds / plan.part).max(1);
     let turn = plan.turn.min(rounds);
     let mut all = vec![Turn::new(); stages.len()];
+    let mut orders = Orders::of(stages.len());
     for _ in 0..rounds.div_ceil(turn) {
         interrupt::check()?;
-        for (stage, all) in stages.iter_mut().zip(&mut all) {
+        for index in orders.next() {
+            let (stage, all) = (&mut stages[index], &mut all[index]);
             let order = Order::Measure { operation: plan.operation, rounds: turn };
             let answer: Turn = stage
                 .client()?

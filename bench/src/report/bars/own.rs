@@ -45,9 +45,13 @@ struct Ratio {
 
 /// Of millrace, at every size and position that was measured.
 fn ratios(report: &Report, operation: Operation) -> impl Iterator<Item = Ratio> {
+    ratios_of(report, Kind::Millrace, operation)
+}
+
+fn ratios_of(report: &Report, kind: Kind, operation: Operation) -> impl Iterator<Item = Ratio> {
     report.sizes.iter().flat_map(move |size| {
         let positions = Position::ALL.into_iter().map(Destination::Service);
-        let figures = size.of(Kind::Millrace);
+        let figures = size.of(kind);
         positions.filter_map(move |to| {
             let traffic = figures?.traffic(operation, to)?;
             let (bare, own) = (traffic.p50_ratio.median, traffic.p50_own_ratio.median);
@@ -62,7 +66,9 @@ fn connections(report: &Report) -> Bar {
     let bar = worst(report, promise, 1.02, bare);
     let own = ratios(report, Operation::Connect).map(|ratio| ratio.own).max_by(f64::total_cmp);
     let own = own.map(|own| format!("; the translation itself at most {own:.3} of a connection past it"));
-    Bar { found: bar.found + &own.unwrap_or_default(), ..bar }
+    let stack = ratios_of(report, Kind::MillraceStack, Operation::Connect).map(|ratio| ratio.bare);
+    let stack = stack.max_by(f64::total_cmp).map(|stack| format!("; with `--host-routing off` at most {stack:.3}"));
+    Bar { found: bar.found + &own.unwrap_or_default() + &stack.unwrap_or_default(), ..bar }
 }
 
 /// One client, one connection after the other: as many a second as the median one allows.

@@ -42,7 +42,7 @@ pub(super) fn churn(text: &mut String, report: &Report) {
             "### Churn\n\nAmong {services} services, the first one's endpoints are replaced all the time while a client \
              connects to it without a pause. A rival is told of the newest state as soon as it is done with the one before. \
              Endpoints that are gone still answer here, and say who they are; where pods really end, the connections in \
-             the last columns but one fail.\n\n{table}\n"
+             the last column but one would fail.\n\n{table}\n"
         );
     }
 }

@@ -16,11 +16,19 @@ pub(super) fn limits(report: &Report) -> String {
          and every ratio is closer to 1.\n\
          - One processor for client and server, so that no figure depends on where the scheduler puts them or on how long \
          an idle one takes to wake. Locks that many processors share cost nothing here.\n\
-         - Processor time does not include kernel threads (ksoftirqd), which had next to nothing to do at this rate.\n\
+         - Processor time does not include kernel threads (ksoftirqd).\n\
+         - At each size three services are called, over and over, so that what is known of them lies in the processor's \
+         caches: what it costs where every packet is another service's, `cargo xtask bench packets` measures.\n\
          - The rivals' generators do less than kube-proxy where they differ, which favours the rivals; their memory is the \
          kernel's only, since no kube-proxy runs.\n",
     );
     text.push_str(memory(report));
+    if report.has(Kind::Ipvs) {
+        text.push_str(
+            "- The kernel's memory for IPVS's virtual servers and endpoints: it charges no cgroup for them. What stands there \
+             is its sets and rules.\n",
+        );
+    }
     text.push_str(&sizes(report));
     if report.clients != Clients::Pods {
         text.push_str("- Throughput: the direct path's own differs by a quarter from one moment to the next here.\n");

@@ -40,6 +40,10 @@ const fn what(kind: Kind, clients: Clients) -> &'static str {
         Kind::Direct => "no proxy; clients call the endpoints. What all ratios are to.",
         Kind::Millrace => "connections of pods are translated in connect(); UDP per packet.",
         Kind::MillraceTc => "`--socket-lb host-only`: pods are translated per packet, on their veths.",
+        Kind::MillraceStack => {
+            "`--host-routing off`: as the first, but packets between pods of one node pass its stack, as with all others. \
+             So it is on a node whose firewall looks at what it forwards."
+        }
         Kind::IptablesLegacy => "kube-proxy's iptables mode over x_tables.",
         Kind::IptablesNft => "kube-proxy's iptables mode over nf_tables.",
         Kind::Nftables => "kube-proxy's nftables mode: verdict maps.",

@@ -17,7 +17,14 @@ use crate::{
 };
 
 const ENDPOINT: Destination = Destination::Endpoint;
-const SLOW: &str = "The same for the slowest hundredth (p99).";
+
+/// Of so few that no hundredth is among them, the slowest stands for it.
+fn slow(report: &Report) -> String {
+    if report.rounds < 100 {
+        return format!("The same for the slowest of the {} operations of each run.", report.rounds);
+    }
+    "The same for the slowest hundredth (p99).".to_owned()
+}
 
 /// All of them, with their headings.
 #[must_use]
@@ -37,14 +44,14 @@ pub fn tables(report: &Report) -> String {
         &mut text,
         report,
         "Slow connections",
-        SLOW,
+        &slow(report),
         to_all(report, Operation::Connect, |traffic| traffic.p99_ratio),
     );
     section(
         &mut text,
         report,
         "Programming",
-        "Seconds from nothing to all services: deciding and writing, with the generation of the rules. *With start* is \
+        "Seconds of deciding and writing, from no services to all, with the generation of the rules. *With start* is \
          millrace's agent from exec() on: reading its programs into the kernel, and all lists from the API server. *Of it* is \
          where the time of one that writes to several parts of the kernel went. What takes longer than 3 s is done once only: \
          that figure has no range, and says *once*.",
@@ -81,8 +88,8 @@ pub fn tables(report: &Report) -> String {
     ] {
         section(&mut text, report, heading, words, to_all(report, operation, |traffic| traffic.p50_ratio));
         if let Operation::Request | Operation::Datagram = operation {
-            let slow = to_all(report, operation, |traffic| traffic.p99_ratio);
-            section(&mut text, report, &format!("{heading}: the slow ones"), SLOW, slow);
+            let lines = to_all(report, operation, |traffic| traffic.p99_ratio);
+            section(&mut text, report, &format!("{heading}: the slow ones"), &slow(report), lines);
         }
     }
     floods(&mut text, report);

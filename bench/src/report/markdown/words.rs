@@ -20,7 +20,8 @@ pub(super) fn opening(report: &Report) -> String {
     format!(
         "# Benchmarks{}{}{}\n\n\
          One run of `cargo xtask bench services{option}`, {}, on {place}: {}, each on a \
-         node of its own (network namespaces joined by veth), measured in turns of milliseconds. **Ratios count, not \
+         node of its own (network namespaces joined by veth), what clients see measured in turns of milliseconds, \
+         in another order each time. **Ratios count, not \
          microseconds**: every ratio is to the direct path of the same run, and stands as median (smallest-largest) of {} \
          runs.\n\n\
          {}{}Machine: {} ({} {}{}, {:.0} GiB), kernel {}{}. Load average {:.1} at the beginning and {:.1} at the \
@@ -127,7 +128,8 @@ pub(super) fn promises(report: &Report) -> String {
     let endpoint = "\nA node pays for what is attached to its pods' devices with every packet, whether it is a service's or not: \
             the lines *endpoint* below show how much. millrace's programs there serve UDP and all that the socket hooks do \
             not; the rivals' share is netfilter's hooks and connection tracking. Where millrace's are below 1, it is because \
-            packets from pod to pod of one node go past its stack (`--host-routing`), which no other does.\n";
+            packets from pod to pod of one node go past its stack (`--host-routing`), which no other does; *millrace, stack* \
+            goes without.\n";
     held_against(&bars(report)) + if report.clients == Clients::Pods { endpoint } else { "" }
 }
 
