@@ -79,16 +79,16 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Agent::round`].
-    pub fn synced(&mut self) -> Result<()> {
+    pub fn synced(&mut self) -> Result<usize> {
         self.pipeline.take(Change::Synced);
         self.round()
     }
 
-    /// Decides on what was taken in, and writes.
+    /// Decides on what was taken in, and writes. Returns how many operations that took.
     ///
     /// # Errors
     /// The kernel refused something, or there is no room.
-    pub fn round(&mut self) -> Result<()> {
+    pub fn round(&mut self) -> Result<usize> {
         while let Ok(passed) = self.graces.1.try_recv() {
             self.grace_under_way = false;
             self.pipeline.graced(passed?);
@@ -106,6 +106,6 @@ impl Agent {
                 let _ = over.send(passed.map(|()| ticket));
             });
         }
-        Ok(())
+        Ok(round.written)
     }
 }

@@ -12,6 +12,11 @@ fn every_event_of_a_small_clusters_life_takes_effect() {
     assert_eq!((figures.wide.size.services, figures.wide.pods), (30, 1500));
     assert!(figures.curve.iter().all(|point| point.one_by_one.events == 100), "{:?}", figures.curve);
     let [(1, slow), (50, fast)] = &figures.speeds[..] else { panic!("{:?}", figures.speeds) };
+    // A pod that is not ready yet changes nothing; each of the others does.
+    assert!(figures.curve.iter().all(|point| point.one_by_one.written >= 50), "{:?}", figures.curve);
+    for zone in [&figures.zone_fails, &figures.zone_returns] {
+        assert!(zone.written >= zone.events, "{zone:?}");
+    }
     // Ten times as many at least, whatever the random moments were.
     assert!(slow.events > 0 && fast.events > 10 * slow.events, "{} and {}", slow.events, fast.events);
     assert!(figures.zone_fails.events > 0);

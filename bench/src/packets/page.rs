@@ -240,3 +240,66 @@ fn lines(figures: &Figures, v6: bool) -> Vec<Line> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Machine;
+
+    /// Of one case, hot among 1 and 10,000 services and random among 10,000.
+    fn figures(case: Case, hot: [f64; 2], more: f64, lookup: Option<f64>) -> Figures {
+        let exactly = |value| Spread { median: value, min: value, max: value };
+        let row = |services, choice, nanoseconds: f64, more: f64| Row {
+            case,
+            services,
+            choice,
+            nanoseconds: exactly(nanoseconds),
+            ratio: exactly(nanoseconds / hot[0]),
+            more: exactly(more),
+            lookup: lookup.map(exactly),
+            over: lookup.map(|lookup| exactly(more - lookup)),
+        };
+        let rows = vec![
+            row(1, Choice::Hot, hot[0], 0.0),
+            row(10_000, Choice::Hot, hot[1], 0.0),
+            row(10_000, Choice::Random, hot[1] + more, more),
+        ];
+        let (arguments, machine) = (Vec::new(), Machine::default());
+        Figures { arguments, machine, rounds: 1, loads: 1, packets: 1, sizes: vec![1, 10_000], rows }
+    }
+
+    fn met(figures: &Figures, words: &str) -> Option<bool> {
+        bars(figures).into_iter().find(|bar| bar.promise.contains(words)).unwrap().met
+    }
+
+    const ESTABLISHED: Case = Case { xdp: true, v6: false, backends: Place::Elsewhere, step: Step::Established };
+    const NEW: Case = Case { xdp: false, step: Step::New, ..ESTABLISHED };
+
+    #[test]
+    fn a_hot_services_packet_may_cost_five_percent_more_or_less_and_no_other() {
+        for (among_many, is_met) in [(104.0, true), (96.0, true), (106.0, false), (94.0, false)] {
+            let figures = figures(ESTABLISHED, [100.0, among_many], 0.0, Some(0.0));
+            assert_eq!(met(&figures, "XDP: a packet of one hot service"), Some(is_met), "{among_many}");
+            assert_eq!(met(&figures, "tc: a packet of one hot service"), None, "nothing of tc was measured");
+        }
+    }
+
+    #[test]
+    fn a_random_services_packet_may_cost_sixty_nanoseconds_more_than_its_lookup_does() {
+        for (more, lookup, is_met) in [(200.0, 145.0, true), (200.0, 130.0, false)] {
+            let figures = figures(ESTABLISHED, [100.0, 100.0], more, Some(lookup));
+            assert_eq!(met(&figures, "XDP: packets of established flows"), Some(is_met), "{lookup}");
+        }
+        for (more, is_met) in [(59.0, true), (61.0, false)] {
+            assert_eq!(met(&figures(NEW, [1500.0, 1500.0], more, None), "tc: new flows"), Some(is_met), "{more}");
+        }
+    }
+
+    #[test]
+    fn a_known_flow_may_take_what_it_takes_katran() {
+        for (slowest, is_met) in [(110.0, true), (111.0, false)] {
+            let figures = figures(ESTABLISHED, [108.0, slowest], 0.0, Some(0.0));
+            assert_eq!(met(&figures, "takes XDP at most 110 ns"), Some(is_met), "{slowest}");
+        }
+    }
+}

@@ -155,3 +155,43 @@ pub(super) fn plots(figures: &Figures) -> Result<Vec<(&'static str, String)>> {
     ];
     Ok(vec![("scale.svg", drawn("microseconds of one event", &lines)?)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        machine::Machine,
+        scale::{Shape, Size, Start},
+    };
+
+    /// Of clusters in which an event costs this many microseconds with cold caches.
+    fn figures(cold: &[f64]) -> Figures {
+        let stretch = |cpu_us_per_event| Stretch { cpu_us_per_event, ..Stretch::default() };
+        let point = |(i, cost): (u32, &f64)| Point {
+            size: Size { nodes: 3, services: 10u32.pow(i + 2), shape: Shape::Mixed },
+            pods: 0,
+            start: Start::default(),
+            one_by_one: stretch(50.0),
+            cold: stretch(*cost),
+            resident_mib: 1.0,
+        };
+        Figures {
+            arguments: Vec::new(),
+            machine: Machine::default(),
+            curve: (0..).zip(cold).map(point).collect(),
+            // Its events are larger: it is no part of the promise.
+            wide: point((0, &1e6)),
+            speeds: Vec::new(),
+            zone_fails: Stretch::default(),
+            zone_returns: Stretch::default(),
+        }
+    }
+
+    #[test]
+    fn an_events_work_may_grow_by_a_quarter_and_no_more() {
+        let bar = flat(&figures(&[200.0, 249.0, 240.0]));
+        assert_eq!((bar.met, bar.found.contains("at most 1.25 times (at 1,000 services); 1.00")), (Some(true), true));
+        assert_eq!(flat(&figures(&[200.0, 150.0, 251.0])).met, Some(false));
+        assert_eq!(flat(&figures(&[0.0, 10.0])).met, None, "nothing was measured in the smallest one");
+    }
+}

@@ -55,6 +55,8 @@ pub struct Stretch {
     pub latency_ms_max: f64,
     /// Of the thread that parses, decides and writes.
     pub cpu_us_per_event: f64,
+    /// Operations on the kernel's maps.
+    pub written: usize,
     /// Of JSON: how large the slices were that changed.
     pub bytes_per_event: f64,
 }
@@ -124,7 +126,7 @@ impl Replay {
         events: usize,
         mut between: impl FnMut(),
     ) -> Result<Stretch> {
-        let (mut taken, mut bytes) = (Vec::new(), 0);
+        let (mut taken, mut bytes, mut written) = (Vec::new(), 0, 0);
         let (start, mut cpu) = (Instant::now(), Duration::ZERO);
         for _ in 0..events {
             interrupt::check()?;
@@ -133,16 +135,16 @@ impl Replay {
             between();
             let (begun, used) = (Instant::now(), cpu_time()?);
             self.0.take_slice(&event)?;
-            self.0.round()?;
+            written += self.0.round()?;
             taken.push(begun.elapsed());
             cpu += cpu_time()?.saturating_sub(used);
         }
-        Ok(stretch(&mut taken, bytes, start.elapsed(), cpu))
+        Ok(Stretch { written, ..stretch(&mut taken, bytes, start.elapsed(), cpu) })
     }
 
     fn work_off(&mut self, due: &Receiver<(Duration, Event)>) -> Result<Stretch> {
         let (start, used) = (Instant::now(), cpu_time()?);
-        let (mut taken, mut bytes, mut next) = (Vec::new(), 0, due.recv().ok());
+        let (mut taken, mut bytes, mut written, mut next) = (Vec::new(), 0, 0, due.recv().ok());
         while let Some((at, event)) = next {
             interrupt::check()?;
             thread::sleep((start + at).saturating_duration_since(Instant::now()));
@@ -160,11 +162,12 @@ impl Replay {
                     _ => break,
                 }
             }
-            self.0.round()?;
+            written += self.0.round()?;
             let now = start.elapsed();
             taken.extend(batch.into_iter().map(|at| now.saturating_sub(at)));
         }
-        Ok(stretch(&mut taken, bytes, start.elapsed(), cpu_time()?.saturating_sub(used)))
+        let cpu = cpu_time()?.saturating_sub(used);
+        Ok(Stretch { written, ..stretch(&mut taken, bytes, start.elapsed(), cpu) })
     }
 }
 
@@ -181,6 +184,7 @@ fn stretch(taken: &mut [Duration], bytes: usize, length: Duration, cpu: Duration
         latency_ms_p99: at(0.99),
         latency_ms_max: at(1.0),
         cpu_us_per_event: cpu.as_secs_f64() * 1e6 / taken.len().max(1) as f64,
+        written: 0,
         bytes_per_event: bytes as f64 / taken.len().max(1) as f64,
     }
 }
