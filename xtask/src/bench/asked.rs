@@ -18,6 +18,9 @@ const BOUNDED: [(&str, &str); 7] = [
 /// The virtual machine's own, whatever is asked for: `--out` is this machine's, and so is the directory of tools.
 const OURS: [&str; 2] = ["--out", "--tools"];
 
+/// Of a part of millrace that there is not yet.
+const ABSENT: &str = "cni";
+
 const IN_VM: &str = "--in-vm";
 
 /// Options of `services` that another benchmark has not, and what it has instead.
@@ -62,9 +65,17 @@ impl Asked<'_> {
         [self.services(), clients("outside"), clients("through")].into_iter().chain(rest).collect()
     }
 
-    /// Why the benchmark that is named does not take an option: it is one of `services`.
+    /// Why the benchmark that is named cannot run so: it is of a part that there is not yet, or does not take an option, which is
+    /// one of `services`.
     pub(super) fn refused(&self) -> Option<String> {
         let named = self.0.first()?;
+        if named == ABSENT {
+            return Some(
+                "millrace has no CNI plugin yet, so there is nothing to measure; `bench services`, `packets` and `scale` \
+                 measure what there is"
+                    .to_owned(),
+            );
+        }
         let (bench, option, instead) =
             REFUSED.iter().find(|(bench, option, _)| bench == named && self.words(option).next().is_some())?;
         Some(format!("{option} is an option of `bench services`, not of `bench {bench}`: {instead}"))
@@ -204,6 +215,7 @@ mod tests {
             ("packets --runs 3", "--rounds"),
             ("packets --rivals=nftables", "alone"),
             ("scale --out docs --sizes 1,10", "--nodes"),
+            ("cni --runs 3", "no CNI plugin yet"),
         ] {
             let why = Asked(&words(line)).refused().expect(line);
             assert!(why.contains("bench services") && why.contains(instead), "{why}");

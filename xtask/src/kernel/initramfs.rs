@@ -284,7 +284,7 @@ mod tests {
             let _ = fs::remove_dir_all(&at);
             fs::create_dir_all(&at).expect("a directory of our own");
             let path = |name: &str| at.join(name).display().to_string();
-            let bench = "bench() { mkdir -p $4/$2 && echo figures >$4/$2/services.json; }; bench";
+            let bench = "bench() { mkdir -p target/bench/$2 && echo figures >target/bench/$2/services.json; }; bench";
             let script = SERVICES
                 .replace("/run/bench", &path("bench"))
                 .replace("/sys/fs/cgroup/cgroup.subtree_control", &path("controllers"))
