@@ -1,21 +1,29 @@
 //! `millrace-agent cleanup --kube-proxy` on a node with kube-proxy's real layout and others' rules: all of the one goes,
 //! none of the other, and no connection that was translated notices.
 
+mod moving;
+
 use std::{os::unix::fs::symlink, path::Path, thread, time::Duration};
 
 use millrace_bench::rivals::{Backend, Iptables, Nftables, Rival};
 use millrace_tests::{
-    agent::run_with_tools,
-    client::connect,
+    agent::{Agent, run_to_end, run_with_tools},
+    client::{Load, connect},
+    manifests::Manifests,
     place::Place,
     probe::{self, Manner},
 };
 
+use self::moving::{assert_went_on, shell, talking, translated, web};
 use crate::rivals::{
     checks::at,
-    moving::{self, PATIENCE, STEADY, assert_went_on, moves_under_load, talking, translated},
     stage::{Stage, WEB, services},
 };
+
+/// How long an exchange may take, in milliseconds: machines are loaded, and a hung connection is never answered.
+const PATIENCE: u64 = 3000;
+
+const STEADY: Manner = Manner { every: 5, timeout: PATIENCE, ..Manner::of(probe::Protocol::Tcp) };
 
 /// Rules of others, of every kind that looks a little like kube-proxy's. None of them holds the kernel's hooks of nat or
 /// of conntrack; else the cleanup would not have to.
@@ -57,15 +65,39 @@ fn iptables_is_removed_as_gently_where_there_is_no_nft() {
 #[test]
 fn a_node_moves_from_iptables_to_millrace_under_load() {
     let stage = Stage::new();
-    let said = moves_under_load(&stage, &mut Iptables::new(stage.namespace(), Backend::Legacy, stage.node()));
-    assert!(said.contains("\nremoved "), "{said}");
+    moves_under_load(&stage, Iptables::new(stage.namespace(), Backend::Legacy, stage.node()));
 }
 
 #[test]
 fn a_node_moves_from_nftables_to_millrace_under_load() {
     let stage = Stage::new();
-    let said = moves_under_load(&stage, &mut Nftables::new(stage.namespace(), stage.node()));
+    moves_under_load(&stage, Nftables::new(stage.namespace(), stage.node()));
+}
+
+/// The whole way: the agent starts beside kube-proxy's rules, then these go. Connections that were opened before, and
+/// those that are opened all the while, notice nothing.
+fn moves_under_load(stage: &Stage, mut rival: impl Rival) {
+    rival.program(services()).unwrap();
+    let ways = translated(stage);
+    let streams: Vec<_> = ways.iter().map(|(from, to)| talking(from, *to, &STEADY)).collect();
+    let manner = Manner { every: 2, timeout: PATIENCE, ..Manner::of(probe::Protocol::Tcp) };
+    let loads: Vec<_> = ways.iter().map(|(from, to)| Load::start(from, &[*to], 1, &manner).unwrap()).collect();
+
+    let manifests = Manifests::create().unwrap();
+    manifests.apply("web.yaml", &web().objects()).unwrap();
+    let _agent = Agent::start(stage.network.node("n1").unwrap(), &manifests, &[]).unwrap();
+    let said = Tools::all().cleanup(&stage.on_node(), &[]);
     assert!(said.contains("\nremoved "), "{said}");
+    thread::sleep(Duration::from_millis(PATIENCE + 500));
+
+    for (load, (_, to)) in loads.into_iter().zip(&ways) {
+        let report = load.stop().unwrap();
+        assert_eq!(report.failed, 0, "{to}: {:?}", report.failures);
+        assert!(report.total() > 100, "{to}: {report:?}");
+    }
+    for (stream, (_, to)) in streams.into_iter().zip(&ways) {
+        assert_went_on(stream, *to);
+    }
 }
 
 /// The device is of another kind than kube-proxy's dummy, which not every kernel has; virtual servers need IPVS.
@@ -160,17 +192,14 @@ impl Tools {
     }
 
     fn cleanup(&self, node: &Place, more: &[&str]) -> String {
-        let Some(path) = &self.0 else { return moving::cleanup(node, more) };
-        let output = run_with_tools(node, &[&["cleanup", "--kube-proxy"], more].concat(), path.path()).unwrap();
+        let arguments = [&["cleanup", "--kube-proxy"], more].concat();
+        let output = match &self.0 {
+            None => run_to_end(node, &arguments, false).unwrap(),
+            Some(path) => run_with_tools(node, &arguments, path.path()).unwrap(),
+        };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
-}
-
-fn shell(node: &Place, script: &str) -> String {
-    let output = node.command("/bin/sh".as_ref()).unwrap().args(["-ec", script]).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// All rules of the node, without what changes by itself: counters, handles and dates.

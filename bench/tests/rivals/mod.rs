@@ -2,5 +2,4 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 pub(crate) mod checks;
-pub(crate) mod moving;
 pub(crate) mod stage;
