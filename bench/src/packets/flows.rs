@@ -68,6 +68,8 @@ pub(super) fn establish(stage: &Stage, programs: &Programs, choice: Choice, v6: 
         let seen = meets(&Packet::tcp(client, frontend, Flags::SYN))?;
         let back = meets(&Packet::tcp(seen.destination, seen.source, Flags::SYN_ACK))?;
         ensure!((back.source, back.destination) == (frontend, client), "the answer went to {back:?}");
+        // Until the client takes up the answer, a flow is kept for a minute only.
+        meets(&Packet::tcp(client, frontend, Flags::ACK))?;
         Ok(Flow { client, frontend, hidden: seen.source, backend: seen.destination })
     };
     (0..).zip(frontends(programs.services, choice, v6)).map(flow).collect()
