@@ -79,9 +79,9 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Agent::round`].
-    pub fn synced(&mut self) -> Result<usize> {
+    pub fn synced(&mut self) -> Result<()> {
         self.pipeline.take(Change::Synced);
-        self.round()
+        self.round().map(drop)
     }
 
     /// Decides on what was taken in, and writes. Returns how many operations that took.

@@ -1,6 +1,6 @@
 //! Dual stack by one rule: every IPv4 address of the tests has an IPv6 twin that a person recognises.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// `10.96.0.10` becomes `fd00:10:96::10`: the decimal digits, read as they stand.
 #[must_use]
@@ -14,6 +14,12 @@ pub fn twin(v4: Ipv4Addr) -> Ipv6Addr {
 #[must_use]
 pub fn in_family(v4: Ipv4Addr, v6: bool) -> IpAddr {
     if v6 { twin(v4).into() } else { v4.into() }
+}
+
+/// In both families, IPv4 first.
+#[must_use]
+pub fn both(v4: Ipv4Addr, port: u16) -> [SocketAddr; 2] {
+    [false, true].map(|v6| SocketAddr::new(in_family(v4, v6), port))
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use millrace_common::verdict::Verdict;
 use millrace_tests::{
-    address::{in_family, twin},
+    address::{both, twin},
     agent::Agent,
     client::{self, Running},
     crowd::{Crowd, Held, manner},
@@ -29,10 +29,6 @@ const SERVERS: [(&str, u8, Ipv4Addr); 2] =
     [("here", 1, Ipv4Addr::new(192, 168, 1, 11)), ("there", 2, Ipv4Addr::new(192, 168, 2, 21))];
 /// Both listen on each of these.
 const TARGETS: [u16; 2] = [8080, 8081];
-
-fn both(ip: Ipv4Addr, port: u16) -> [SocketAddr; 2] {
-    [false, true].map(|v6| SocketAddr::new(in_family(ip, v6), port))
-}
 
 /// A ClusterIP only. Of each port: its number, what it leads to, its node port.
 fn service(ports: &[(u16, u16, u16)]) -> Service {

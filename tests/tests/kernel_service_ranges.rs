@@ -9,7 +9,7 @@ use std::{
 
 use millrace_common::verdict::Verdict;
 use millrace_tests::{
-    address::{in_family, twin},
+    address::{both, in_family, twin},
     agent::Agent,
     client::{self, Running},
     crowd::{Crowd, Held, manner},
@@ -63,10 +63,6 @@ fn service() -> Service {
         endpoints: [IpAddr::from(SERVER), twin(SERVER).into()].map(endpoint).into(),
         ..Service::default()
     }
-}
-
-fn both(ip: Ipv4Addr, port: u16) -> [SocketAddr; 2] {
-    [false, true].map(|v6| SocketAddr::new(in_family(ip, v6), port))
 }
 
 struct World {

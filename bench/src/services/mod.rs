@@ -1,8 +1,8 @@
 //! `bench services`: what a node pays for N services, from one to a hundred thousand, with millrace and with its rivals.
 //!
 //! At each size all contestants stand side by side, each on a node of its own. `entrants` are they, `stage` is one of
-//! them, `programming` what it costs to tell it of services, `traffic` what clients see, in turns of milliseconds (`turns`), `flood`
-//! how many datagrams arrive where they come without a pause, `churn` who is misled while endpoints come and go.
+//! them, `programming` what it costs to tell it of services, `traffic` what clients see, in turns of milliseconds (`turns`),
+//! `flood` how many datagrams arrive where they come without a pause, `churn` who is misled while endpoints come and go.
 
 mod churn;
 mod entrants;

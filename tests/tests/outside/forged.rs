@@ -98,7 +98,8 @@ fn a_client_outside_notices_nothing_of_resets_in_its_name() {
     }
 }
 
-/// The same of a pod's connection whose packets are translated (its thread is in no node's cgroup, so that no hook serves it), and of segments that it sends itself in the name of its connection.
+/// The same of a pod's connection whose packets are translated (its thread is in no node's cgroup, so that no hook serves it),
+/// and of segments that it sends itself in the name of its connection.
 #[test]
 fn a_pod_notices_nothing_of_resets_in_its_connections_name() {
     for mut world in worlds().take(1) {

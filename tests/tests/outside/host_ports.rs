@@ -16,6 +16,7 @@ use millrace_agent::{
     watch::Change,
 };
 use millrace_tests::{
+    address::both,
     client::{self, Load, Running, Stream},
     crowd::{Crowd, Held, manner},
     network::OUTSIDE,
@@ -23,7 +24,7 @@ use millrace_tests::{
     probe::{Manner, Outcome, Protocol},
 };
 
-use crate::world::{Backend, N1, PATIENCE, World, both, worlds};
+use crate::world::{Backend, N1, PATIENCE, World, worlds};
 
 const NEAR: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 12);
 const TARGET: u16 = 8073;

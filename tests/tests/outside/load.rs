@@ -4,13 +4,14 @@
 use std::{net::SocketAddr, thread, time::Duration};
 
 use millrace_tests::{
+    address::both,
     client,
     crowd::{Crowd, Held, manner},
     manifests::{LoadBalancer, Service},
     probe::{Manner, Outcome, Protocol},
 };
 
-use crate::world::{Backend, CLUSTER_IP, N1, NODE_PORT, VIP, World, both, node_port, servers, service, worlds};
+use crate::world::{Backend, CLUSTER_IP, N1, NODE_PORT, VIP, World, node_port, servers, service, worlds};
 
 const PORT: u16 = 8070;
 const OTHER_NODE_PORT: u16 = 30_090;

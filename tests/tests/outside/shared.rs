@@ -7,6 +7,7 @@ use std::{
 };
 
 use millrace_tests::{
+    address::both,
     client,
     crowd::{Crowd, Held},
     manifests::Service,
@@ -14,7 +15,7 @@ use millrace_tests::{
     probe::{Attempt, Manner, Outcome, Protocol},
 };
 
-use crate::world::{Backend, CLUSTER_IP, N1, VIP, World, at, both, servers, service, worlds, worlds_with};
+use crate::world::{Backend, CLUSTER_IP, N1, VIP, World, at, servers, service, worlds, worlds_with};
 
 const EXTERNAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 6);
 const OTHER_CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 11);

@@ -205,10 +205,6 @@ pub(crate) fn at(ip: Ipv4Addr, port: u16, v6: bool) -> SocketAddr {
     SocketAddr::new(in_family(ip, v6), port)
 }
 
-pub(crate) fn both(ip: Ipv4Addr, port: u16) -> [SocketAddr; 2] {
-    [false, true].map(|v6| at(ip, port, v6))
-}
-
 /// Servers by the backends' names, that go on answering whether they are endpoints or not.
 pub(crate) fn servers(world: &World, backends: &[Backend], port: u16) -> Vec<Running> {
     let place = |backend: Backend| {

@@ -9,6 +9,9 @@ use crate::{
     rivals::Way,
 };
 
+/// How many times as fast one change is to be.
+const CHANGE: f64 = 100.0;
+
 pub(super) fn bars(report: &Report) -> Vec<Bar> {
     let mut bars = vec![better_than_rivals(report)];
     let programming = "programming 10,000 services x 10 endpoints";
@@ -18,7 +21,7 @@ pub(super) fn bars(report: &Report) -> Vec<Bar> {
     }
     bars.push(over_netlink(faster(report, programming, Kind::Ipvs, 3.0, netlink), report));
     for rival in [Kind::IptablesLegacy, Kind::IptablesNft] {
-        let bar = faster(report, "one change among 10,000 services", rival, 100.0, change);
+        let bar = faster(report, "one change among 10,000 services", rival, CHANGE, change);
         bars.push(as_among_fewer(bar, report, rival));
     }
     bars
@@ -122,7 +125,7 @@ fn as_among_fewer(bar: Bar, report: &Report, rival: Kind) -> Bar {
     Bar {
         found: format!("{times:.0} times, of what it took among {}: no less among more", thousands(among)),
         gaps: vec![format!("{} at {}", rival.name(), thousands(LARGE))],
-        met: (times >= 100.0).then_some(true),
+        met: (times >= CHANGE).then_some(true),
         ..bar
     }
 }
